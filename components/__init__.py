@@ -1,0 +1,1 @@
+"""The pipeline's rooms, one folder a step; see docs/architecture.md for the order of the flow."""

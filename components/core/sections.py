@@ -1,0 +1,162 @@
+"""The sections of `Settings`, one frozen model each; a field's description is its help text everywhere.
+
+A step's artifact depends on the sections that its `Step` names, so a change of `serve.port` retrains nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+
+
+class SourceSettings(Section):
+    """Where behaviour comes from."""
+
+    profile: str = "complete_journey"
+    """Name of a profile in components/ingest/profiles, or 'contract' for files in the project's own contract."""
+    events: str | None = None
+    """Path, glob or fsspec URI of the event files (parquet, CSV or JSONL). Needed by profile 'contract'."""
+    catalog: str | None = None
+    """Path, glob or fsspec URI of the catalogue files; None where a shop has none."""
+    data: str | None = None
+    """Folder or file that a profile other than 'contract' reads."""
+
+
+class SplitSettings(Section):
+    """How time is cut into training, validation and hold-out: see components/core/split.py."""
+
+    window_days: int = Field(default=28, ge=1)
+    """Length of the hold-out, of the validation slice and of each training target window, in days."""
+    training_windows: int = Field(default=2, ge=1)
+    """Target windows before the validation slice that the model learns from."""
+
+
+class ValidateSettings(Section):
+    """What counts as a bad row (goes to quarantine) and as a bad table (stops the run)."""
+
+    known_event_types: tuple[str, ...] = ("view", "cart", "purchase", "wishlist", "rating", "impression", "click")
+    max_quantity: float = Field(default=1000, gt=0)
+    """A larger quantity in one event is an outlier and goes to quarantine (fuel sold in millilitres, say)."""
+    max_price: float = Field(default=100_000, gt=0)
+    max_quarantined_share: Share = 0.25
+    """A day with a larger share of bad rows stops the run."""
+    max_unknown_item_share: Share = 0.05
+    """Share of a day's events whose item the catalogue lacks; such rows are kept, a larger share stops the run."""
+    max_staleness_days: float = Field(default=3, gt=0)
+    """Freshness: the newest event may be at most this much older than `as_of`."""
+    min_rows_ratio: float = Field(default=0.1, ge=0)
+    """A day with fewer rows than this share of the median of the days before it is reported."""
+    max_rows_ratio: float = Field(default=10, gt=0)
+    recent_days: int = Field(default=28, ge=1)
+    """How many days before a day its row count is compared with."""
+
+
+class FeatureSettings(Section):
+    """User and item features."""
+
+    history_length: int = Field(default=1000, ge=1)
+    """Most recent distinct items kept in a user's history."""
+    recent_items: int = Field(default=50, ge=1)
+    """Last events with their times, the feature that sequence models read."""
+    top_categories: int = Field(default=20, ge=1)
+    """Categories whose share a user's feature row keeps."""
+
+
+class GraphSettings(Section):
+    """The item graph."""
+
+    relations: tuple[str, ...] = ("co_purchase", "same_category", "same_brand", "price_band")
+    """Edge types to build; each is a function in components/graph/relations.py."""
+    neighbours_per_item: int = Field(default=32, ge=1)
+    """Strongest neighbours kept per item and relation."""
+    filter_neighbours_per_item: int = Field(default=128, ge=1)
+    """Strongest entries kept in a row of the linear graph filter."""
+    min_distinct_users: int = Field(default=2, ge=1)
+    """A behaviour edge needs at least this many different users."""
+    half_life_days: float = Field(default=56, gt=0)
+    """Weight of an interaction halves every so many days before the graph's cutoff."""
+    min_item_users: int = Field(default=5, ge=1)
+    """Items with fewer users at the cutoff have no id vector and live from content alone."""
+    price_bands: int = Field(default=10, ge=2)
+    """Quantile bands of price within a category."""
+    max_isolated_share: Share = 0.5
+    """A graph with a larger share of isolated items stops the run."""
+    max_hub_share: Share = 0.2
+    """Largest share of a relation's edges that one item may hold."""
+
+
+class TrainSettings(Section):
+    """The graph convolutional recommender."""
+
+    encoder: str = "light"
+    """Name of an encoder in components/model/encoders.py."""
+    embedding_dim: int = Field(default=128, ge=2)
+    num_layers: int = Field(default=1, ge=0)
+    learning_rate: float = Field(default=0.03, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    temperature: float = Field(default=0.1, gt=0)
+    batch_users: int = Field(default=1024, ge=1)
+    max_epochs: int = Field(default=10, ge=1)
+    patience: int = Field(default=2, ge=1)
+    """Evaluations on the validation slice without a gain before training stops."""
+    history_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    seed: int = 20_261_124
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class EvaluateSettings(Section):
+    """Metrics and gates."""
+
+    cutoff_k: int = Field(default=20, ge=1)
+    """Length of the ranked list that every metric looks at."""
+    bootstrap_resamples: int = Field(default=2000, ge=100)
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    min_users: int = Field(default=100, ge=1)
+    """Fewer evaluated users than this is 'insufficient', never a pass."""
+    min_recall: float = Field(default=0.005, ge=0)
+    min_ndcg: float = Field(default=0.005, ge=0)
+    min_coverage: float = Field(default=0.01, ge=0)
+    """Share of the catalogue that appears in at least one user's list."""
+    example_users: int = Field(default=5, ge=0)
+
+
+class DeploySettings(Section):
+    """The service that `deploy` starts or swaps."""
+
+    host: str = "127.0.0.1"
+    port: int | None = Field(default=None, ge=1, le=65535)
+    """None: a free port is chosen once and kept in the home folder."""
+    ready_timeout_seconds: float = Field(default=120, gt=0)
+    model_name: str = "basketweave"
+    """Name of the registered model in MLflow."""
+    start_service: bool = True
+    """False where the service is run by somebody else (Kubernetes): deploy then only moves the pointer."""
+
+
+class ServeSettings(Section):
+    """The service itself."""
+
+    workers: int = Field(default=1, ge=1)
+    api_keys: tuple[SecretStr, ...] = ()
+    """Keys that callers send as `Authorization: Bearer …`; needed for any host that is not loopback."""
+    pointer_poll_seconds: float = Field(default=1.0, gt=0)
+    """How often a worker looks whether the pointer names another bundle."""
+    max_k: int = Field(default=100, ge=1)
+    max_history: int = Field(default=1000, ge=1)
+    clock: str | None = None
+    """A fixed 'now' for replays of an old log; None: the bundle's `as_of` when it is a replay, else the wall clock."""
+
+
+class TrackingSettings(Section):
+    """MLflow."""
+
+    uri: str | None = None
+    """None: SQLite in the home folder."""
+    experiment: str = "basketweave"

@@ -1,0 +1,140 @@
+"""`Settings`: the only reader of the environment and of `basketweave.toml`.
+
+Order, first wins: keyword arguments, environment (`BASKETWEAVE_TRAIN__SEED=7`), `basketweave.toml`, defaults.
+An unknown key is an error that names the nearest known one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from components.core import sections
+from components.core.errors import SettingsError
+from components.core.hashing import json_sha256
+
+ENV_PREFIX = "BASKETWEAVE_"
+# Read by tests, benchmarks and the Makefile, never by the pipeline.
+FOREIGN_VARIABLES = frozenset({"BASKETWEAVE_CONFIG", "BASKETWEAVE_DATA"})
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Build it with `load_settings`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+    )
+
+    home: Path = Path(".basketweave")
+    """Folder of everything that a laptop run leaves: artifacts, Airflow's and MLflow's databases, logs, pids."""
+    project: str = Field(default="demo", pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
+    """Name of the shop; projects share a home and nothing else."""
+    storage_root: str | None = None
+    """fsspec URI under which artifacts are kept; None: a folder in `home`."""
+    source: sections.SourceSettings = sections.SourceSettings()
+    split: sections.SplitSettings = sections.SplitSettings()
+    validation: sections.ValidateSettings = sections.ValidateSettings()
+    features: sections.FeatureSettings = sections.FeatureSettings()
+    graph: sections.GraphSettings = sections.GraphSettings()
+    train: sections.TrainSettings = sections.TrainSettings()
+    evaluate: sections.EvaluateSettings = sections.EvaluateSettings()
+    deploy: sections.DeploySettings = sections.DeploySettings()
+    serve: sections.ServeSettings = sections.ServeSettings()
+    tracking: sections.TrackingSettings = sections.TrackingSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        toml = TomlConfigSettingsSource(settings_cls, toml_file=_config_path())
+        return init_settings, EnvSettingsSource(settings_cls), toml
+
+    @property
+    def project_home(self) -> Path:
+        return self.home.absolute() / self.project
+
+    @property
+    def artifact_root(self) -> str:
+        """Where this project's artifacts live: an absolute local path or an fsspec URI."""
+        if self.storage_root is None:
+            return str(self.project_home / "artifacts")
+        return f"{self.storage_root.rstrip('/')}/{self.project}"
+
+    @property
+    def tracking_uri(self) -> str:
+        # MLflow refuses the file backend; SQLite needs no server.
+        return self.tracking.uri or f"sqlite:///{self.home.absolute() / 'mlflow.db'}"
+
+    def section_sha256(self, names: Iterable[str]) -> str:
+        """Hash of the named sections: the part of a step's key that settings decide."""
+        return json_sha256({name: _plain(getattr(self, name)) for name in sorted(names)})
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read settings; every mistake becomes one `SettingsError` sentence."""
+    _refuse_unknown_variables(os.environ)
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise SettingsError(_explain(error)) from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{_config_path()} is not valid TOML: {error}.") from error
+
+
+def _config_path() -> Path:
+    return Path(os.environ.get(f"{ENV_PREFIX}CONFIG", "basketweave.toml"))
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else str(value)
+
+
+def _known_keys(model: type[BaseModel] = Settings, prefix: tuple[str, ...] = ()) -> Iterable[tuple[str, ...]]:
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _known_keys(field.annotation, (*prefix, name))
+        else:
+            yield (*prefix, name)
+
+
+def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
+    sections_ = {ENV_PREFIX + key[0].upper() for key in _known_keys()}
+    known = sections_ | {ENV_PREFIX + "__".join(key).upper() for key in _known_keys()} | FOREIGN_VARIABLES
+    for name in environ:
+        if name.upper().startswith(ENV_PREFIX) and name.upper() not in known:
+            raise SettingsError(f"The environment variable {name} is no setting.{_nearest(name.upper(), known)}")
+
+
+def _explain(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"'{key}' is no setting.{_nearest(key, ['.'.join(known) for known in _known_keys()])}"
+    return f"The setting '{key}' is {problem['input']!r}: {problem['msg']}."
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" Did you mean '{matches[0]}'?" if matches else " See docs/settings.md for all of them."

@@ -1,0 +1,182 @@
+"""Where artifacts and pointers live: one folder, or one bucket prefix, behind fsspec.
+
+Writing is all or nothing. A local folder is staged beside its place, flushed to disk and renamed; on an object store,
+where a move is a copy and a delete, files are put in place and the manifest last, as the commit mark.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import filelock
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from components.core.errors import ArtifactError, BusyError
+from components.core.hashing import file_sha256
+
+STAGING = ".staging"
+
+
+class Store:
+    """A root under which paths are relative and use '/'."""
+
+    def __init__(self, root: str, *, cache: Path | None = None) -> None:
+        """`cache` keeps local copies of remote files, by content hash; None: a folder of the user's temp dir."""
+        self.fs, self.base = fsspec.core.url_to_fs(root)
+        self.root = root.rstrip("/")
+        self.is_local = isinstance(self.fs, LocalFileSystem)
+        self._cache = cache or Path(tempfile.gettempdir()) / f"basketweave-cache-{os.getuid()}"
+
+    def path(self, relative: str) -> str:
+        return f"{self.base}/{relative}"
+
+    def uri(self, relative: str) -> str:
+        return f"{self.root}/{relative}"
+
+    def relative(self, uri: str) -> str:
+        prefix = f"{self.root}/"
+        if not uri.startswith(prefix):
+            raise ArtifactError(
+                f"{uri} is not under the artifact root {self.root}. Set storage_root to where it lives."
+            )
+        return uri.removeprefix(prefix)
+
+    def exists(self, relative: str) -> bool:
+        return bool(self.fs.exists(self.path(relative)))
+
+    def read_json(self, relative: str) -> Any:
+        with self.fs.open(self.path(relative), "rb") as stream:
+            return json.load(stream)
+
+    def write_json(self, relative: str, value: Any) -> None:
+        """Replace a small file whole: a reader sees the old or the new, never a part."""
+        data = json.dumps(value, indent=1, sort_keys=True, allow_nan=False, default=str).encode()
+        if self.is_local:
+            write_file_whole(Path(self.path(relative)), data)
+        else:
+            self.fs.pipe_file(self.path(relative), data)
+
+    def list_dir(self, relative: str) -> list[str]:
+        """Names in a folder, sorted; empty where there is none."""
+        if not self.exists(relative):
+            return []
+        return sorted(entry.rstrip("/").rsplit("/", 1)[-1] for entry in self.fs.ls(self.path(relative), detail=False))
+
+    def fetch(self, relative: str, *, sha256: str) -> Path:
+        """A local path with the file's bytes, after its hash was checked."""
+        if self.is_local:
+            local = Path(self.path(relative))
+            if not local.is_file():
+                raise ArtifactError(f"{local} is missing. Run the step that makes it again.")
+        else:
+            local = self._cache / sha256[:2] / sha256 / relative.rsplit("/", 1)[-1]
+            if not local.is_file():
+                local.parent.mkdir(parents=True, exist_ok=True)
+                part = local.with_name(f"{local.name}.{uuid.uuid4().hex}.part")
+                self.fs.get_file(self.path(relative), str(part))
+                part.replace(local)
+        if file_sha256(local) != sha256:
+            if not self.is_local:
+                local.unlink()
+            raise ArtifactError(
+                f"{self.uri(relative)} is not what was written (its hash differs). Delete its folder and run again."
+            )
+        return local
+
+    @contextmanager
+    def staging(self) -> Iterator[Path]:
+        """An empty local folder, gone afterwards unless it was committed. On the store's own disk where it is local."""
+        if self.is_local:
+            parent = Path(self.path(STAGING))
+            parent.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(dir=parent))
+        else:
+            folder = Path(tempfile.mkdtemp(prefix="basketweave-"))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def commit_folder(self, staged: Path, relative: str, *, last: str) -> None:
+        """Publish a staged folder; the file named `last` is its commit mark. A folder already there is kept."""
+        if self.is_local:
+            for file in staged.rglob("*"):
+                if file.is_file():
+                    _flush(file)
+            target = Path(self.path(relative))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.exists() and not (target / last).exists():
+                shutil.rmtree(target)  # what a copy by hand or an older crash left without its commit mark
+            try:
+                staged.rename(target)
+            except OSError:
+                if not (target / last).exists():
+                    raise
+            _flush(target.parent)
+            return
+        files = sorted(file for file in staged.rglob("*") if file.is_file())
+        for file in sorted(files, key=lambda file: file.name == last):
+            self.fs.put_file(str(file), self.path(f"{relative}/{file.relative_to(staged).as_posix()}"))
+
+    def put_file(self, local: Path, relative: str) -> None:
+        """Publish one file whole, moving it where the store is local."""
+        if self.is_local:
+            _flush(local)
+            target = Path(self.path(relative))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            local.replace(target)
+        else:
+            self.fs.put_file(str(local), self.path(relative))
+
+    def delete(self, relative: str) -> None:
+        if self.exists(relative):
+            self.fs.rm(self.path(relative), recursive=True)
+
+    @contextmanager
+    def lock(self, name: str, *, doing: str, timeout_seconds: float = 0) -> Iterator[None]:
+        """Keep a second writer out. The kernel frees a local lock when its holder dies, however it dies.
+
+        On an object store there is no such lock: writers there are kept apart by Airflow's max_active_runs.
+        """
+        if not self.is_local:
+            yield
+            return
+        path = Path(self.path(f"locks/{name}.lock"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with filelock.FileLock(path, timeout=timeout_seconds):
+                yield
+        except filelock.Timeout as error:
+            raise BusyError(f"Another process is {doing}. Wait for it to finish, then try again.") from error
+
+
+def write_file_whole(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Write beside, flush, rename: after a crash the path holds the old bytes or the new ones."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
