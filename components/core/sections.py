@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+
+from components.core.clock import parse_time
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -150,8 +152,24 @@ class ServeSettings(Section):
     """How often a worker looks whether the pointer names another bundle."""
     max_k: int = Field(default=100, ge=1)
     max_history: int = Field(default=1000, ge=1)
+    max_body_bytes: int = Field(default=1_000_000, ge=1024)
+    """A larger request body is refused with 413."""
+    max_concurrent_requests: int = Field(default=64, ge=1)
+    """Requests that the service works on at once, over all workers; more are shed with 429."""
+    request_timeout_seconds: float = Field(default=30, ge=1)
+    """A request that takes longer is answered with 504."""
+    bundle: str | None = None
+    """Folder of the one bundle to serve; None: follow the deploy pointer in the artifact store."""
     clock: str | None = None
-    """A fixed 'now' for replays of an old log; None: the bundle's `as_of` when it is a replay, else the wall clock."""
+    """'Now', against which histories are aged: an ISO time, or 'wall' for the wall clock of a shop whose events are
+    live; None: the bundle's `as_of`, which makes a finished log a replay."""
+
+    @field_validator("clock")
+    @classmethod
+    def _clock_is_a_time(cls, clock: str | None) -> str | None:
+        if clock not in (None, "wall"):
+            parse_time(clock)
+        return clock
 
 
 class TrackingSettings(Section):

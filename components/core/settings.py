@@ -7,13 +7,14 @@ An unknown key is an error that names the nearest known one.
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -91,6 +92,17 @@ class Settings(BaseSettings):
         """Hash of the named sections: the part of a step's key that settings decide."""
         return json_sha256({name: _plain(getattr(self, name)) for name in sorted(names)})
 
+    def environment(self) -> dict[str, str]:
+        """The variables with which a child process reads these very settings, secrets included."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        return {ENV_PREFIX + name.upper(): _as_variable(value) for name, value in values.items() if value is not None}
+
+
+def child_environment(settings: Settings) -> dict[str, str]:
+    """This process's environment with `settings` in place of what it says of them; paths become absolute."""
+    kept = {name: value for name, value in os.environ.items() if not _is_setting(name)}
+    return kept | settings.model_copy(update={"home": settings.home.absolute()}).environment()
+
 
 def load_settings(**overrides: Any) -> Settings:
     """Read settings; every mistake becomes one `SettingsError` sentence."""
@@ -105,6 +117,20 @@ def load_settings(**overrides: Any) -> Settings:
 
 def _config_path() -> Path:
     return Path(os.environ.get(f"{ENV_PREFIX}CONFIG", "basketweave.toml"))
+
+
+def _is_setting(name: str) -> bool:
+    return name.upper().startswith(ENV_PREFIX) and name.upper() not in FOREIGN_VARIABLES
+
+
+def _as_variable(value: Any) -> str:
+    if isinstance(value, BaseModel):
+        return json.dumps(value.model_dump(mode="python"), default=_reveal)
+    return str(value)
+
+
+def _reveal(value: Any) -> Any:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,107 @@
+"""What is live: the deploy pointer in the artifact store, and the record of the running service on this machine.
+
+`deploy` moves the pointer, every worker of the service polls it, and a rollback is the same move backwards.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+import psutil
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from components.core.artifact import ArtifactRef
+from components.core.clock import wall_clock
+from components.core.errors import ArtifactError
+from components.core.settings import Settings
+from components.core.store import Store, write_file_whole
+
+POINTER = "deploy/pointer.json"
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Pointer(_Record):
+    """Which bundle serves, and which one served before."""
+
+    bundle: ArtifactRef
+    previous: ArtifactRef | None = None
+    moved_at: datetime
+    run_id: str
+
+
+class ServiceRecord(_Record):
+    """A running service; `started_at` tells its process from a later one with the same pid."""
+
+    host: str
+    port: int
+    pid: int
+    started_at: float
+    workers: int
+    follows_pointer: bool
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+
+def read_pointer(store: Store) -> Pointer | None:
+    """The deploy pointer; None before the first deploy."""
+    if not store.exists(POINTER):
+        return None
+    try:
+        return Pointer.model_validate(store.read_json(POINTER))
+    except (ValueError, ValidationError) as error:
+        raise ArtifactError(f"{store.uri(POINTER)} cannot be read. Deploy again to write it anew.") from error
+
+
+def move_pointer(store: Store, bundle: ArtifactRef, *, previous: ArtifactRef | None, run_id: str) -> Pointer:
+    """Let the service serve `bundle`. Written whole: a worker reads the old pointer or the new one."""
+    pointer = Pointer(bundle=bundle, previous=previous, moved_at=wall_clock(), run_id=run_id)
+    restore_pointer(store, pointer)
+    return pointer
+
+
+def restore_pointer(store: Store, pointer: Pointer | None) -> None:
+    """Put a pointer back as it was; None: there was none."""
+    if pointer is None:
+        store.delete(POINTER)
+    else:
+        store.write_json(POINTER, pointer.model_dump(mode="json"))
+
+
+def service_record_path(settings: Settings) -> Path:
+    return settings.project_home / "service.json"
+
+
+def last_service(settings: Settings) -> ServiceRecord | None:
+    """What the service started last wrote of itself, alive or not."""
+    path = service_record_path(settings)
+    try:
+        return ServiceRecord.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def find_service(settings: Settings) -> ServiceRecord | None:
+    """The running service of this project, or None."""
+    record = last_service(settings)
+    return record if record is not None and is_alive(record) else None
+
+
+def is_alive(record: ServiceRecord) -> bool:
+    """Whether the very process that wrote the record still runs."""
+    try:
+        process = psutil.Process(record.pid)
+        # Two readings of one process's start differ by the clock's adjustments, never by a second.
+        return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - record.started_at) < 1
+    except psutil.Error:
+        return False
+
+
+def write_service_record(settings: Settings, record: ServiceRecord) -> None:
+    write_file_whole(service_record_path(settings), record.model_dump_json(indent=1).encode())
