@@ -86,8 +86,8 @@ def make_catalog(settings: WorldSettings) -> Catalog:
     shelves = [(department, product) for department in departments() for product in department.products]
     num_categories = int(np.clip(num_items // 12, 8, len(shelves)))
     shelves = [shelves[index] for index in rng.permutation(len(shelves))[:num_categories]]
-    num_topics = int(np.clip(round(0.85 * num_items**0.5), 4, 2000))
-    topic_size = _unequal_shares(rng, num_topics, spread=0.6)
+    num_topics = int(np.clip(round(1.4 * num_items**0.5), 4, 2000))
+    topic_size = _unequal_shares(rng, num_topics, spread=0.5)
     category_size = _unequal_shares(rng, num_categories, spread=1.1)
 
     # Every topic has an item from the first day on; the rest fall where the topic's size says.
@@ -122,7 +122,7 @@ def make_catalog(settings: WorldSettings) -> Catalog:
         price=_prices(rng, aisles, topic, num_topics),
         topic=topic,
         num_topics=num_topics,
-        topic_popularity=_unequal_shares(rng, num_topics, spread=0.5, base=topic_size),
+        topic_popularity=_unequal_shares(rng, num_topics, spread=0.4, base=topic_size),
         appeal=rng.normal(size=num_items),
         repeatability=np.array([aisle.repeatability for aisle in aisles], dtype=np.float32),
         first_day=first_day,

@@ -114,7 +114,7 @@ class WorldSettings(_World):
     """Mean over people and days, before seasons."""
     views_per_session: float = Field(default=4.0, ge=1, le=50)
     """Median of a heavy-tailed distribution."""
-    taste_share: Share = 0.8
+    taste_share: Share = 0.85
     """Share of free picks that follow the person's tastes; the rest follow what is popular."""
     repeat_share: Share = 0.45
     """Share of picks that look first at what the person bought before."""
