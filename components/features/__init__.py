@@ -1,0 +1,1 @@
+"""User and item features computed point in time, and handed to Feast."""

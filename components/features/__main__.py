@@ -1,0 +1,3 @@
+from components.core.command import run_command
+
+run_command("features", "Compute user and item features point in time, and publish them to the feature store.")
