@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from components.core.artifact import ArtifactRef
 from components.core.clock import parse_time, wall_clock
@@ -80,7 +81,7 @@ def execute_and_print(
         options=options,
     )
     state = "reused" if execution.is_reused else f"{execution.seconds:.1f} s"
-    Console().print(f"[bold]{name}[/]  {execution.manifest.summary}  [dim]{state}[/]", highlight=False)
+    Console().print(f"[bold]{name}[/]  {escape(execution.manifest.summary)}  [dim]{state}[/]", highlight=False)
     if result is not None:
         write_file_whole(result, execution.ref.model_dump_json().encode())
     return execution.ref
@@ -100,7 +101,7 @@ def with_one_sentence(app: typer.Typer, *, prog_name: str) -> None:
     try:
         app(prog_name=prog_name)
     except BasketweaveError as error:
-        Console(stderr=True).print(f"[red]{prog_name}:[/] {error}", highlight=False, soft_wrap=True)
+        Console(stderr=True).print(f"[red]{escape(prog_name)}:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(1)
 
 

@@ -59,6 +59,7 @@ class Settings(BaseSettings):
     deploy: sections.DeploySettings = sections.DeploySettings()
     serve: sections.ServeSettings = sections.ServeSettings()
     tracking: sections.TrackingSettings = sections.TrackingSettings()
+    orchestration: sections.OrchestrationSettings = sections.OrchestrationSettings()
 
     @classmethod
     def settings_customise_sources(
