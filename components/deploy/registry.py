@@ -1,0 +1,88 @@
+"""The model registry: MLflow's, on SQLite or a server. Keeps which bundle is `champion` and which was before."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_ALREADY_EXISTS, ErrorCode
+from mlflow.tracking import MlflowClient
+
+from components.core.artifact import Manifest
+from components.core.settings import Settings
+
+CHAMPION = "champion"
+PREVIOUS = "previous"
+
+SHA256_TAG = "bundle_sha256"
+
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+
+
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """A bundle's version of the registered model."""
+
+    name: str
+    version: str
+    alias: str | None
+
+
+class Registry:
+    """The versions of one registered model; a version is one bundle, found again by its hash."""
+
+    def __init__(self, settings: Settings) -> None:
+        uri = settings.tracking_uri
+        if uri.startswith("sqlite:///"):
+            Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        self.name = settings.deploy.model_name
+        self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+    def register(self, bundle: Manifest, *, evaluation: Manifest, tracking_run_id: str | None) -> str:
+        """The bundle's version, made where it has none. Nothing is copied: the source is the artifact's own place."""
+        if (known := self.find(bundle.content_sha256)) is not None:
+            return known
+        try:
+            self._client.create_registered_model(self.name, description="Bundles that the gate has promoted.")
+        except MlflowException as error:
+            if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+                raise
+        version = self._client.create_model_version(
+            self.name,
+            source=bundle.uri if "://" in bundle.uri else Path(bundle.uri).absolute().as_uri(),
+            run_id=tracking_run_id,
+            tags={
+                SHA256_TAG: bundle.content_sha256,
+                "run_id": bundle.run_id,
+                "as_of": bundle.as_of.isoformat(),
+                "evaluation_sha256": evaluation.content_sha256,
+                "verdict": str(evaluation.statistics["verdict"]),
+            },
+            description=evaluation.summary,
+        )
+        return str(version.version)
+
+    def find(self, sha256: str) -> str | None:
+        """The newest version of a bundle."""
+        found = self._client.search_model_versions(f"name='{self.name}' and tags.{SHA256_TAG}='{sha256}'")
+        return str(max((int(one.version) for one in found), default=0) or "") or None
+
+    def holder(self, alias: str) -> str | None:
+        """The version that holds an alias."""
+        try:
+            return str(self._client.get_model_version_by_alias(self.name, alias).version)
+        except MlflowException as error:
+            if error.error_code == ErrorCode.Name(INVALID_PARAMETER_VALUE):
+                return None
+            raise
+
+    def crown(self, version: str) -> None:
+        """Make `version` the champion, and the champion before it `previous`."""
+        before = self.holder(CHAMPION)
+        if before == version:
+            return
+        if before is not None:
+            self._client.set_registered_model_alias(self.name, PREVIOUS, before)
+        self._client.set_registered_model_alias(self.name, CHAMPION, version)

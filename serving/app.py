@@ -1,0 +1,127 @@
+"""The app: how routes, guards and the bundle's life are put together for one worker."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio.to_thread
+from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+
+from components.core.settings import Settings
+from serving.metrics import RequestMetrics
+from serving.routes import guarded, public
+from serving.schemas import ErrorAnswer, FieldProblem
+from serving.security import BodyLimit, Gate, SafeHeaders
+
+if TYPE_CHECKING:
+    from serving.online import UserReader
+    from serving.state import ServiceState
+
+logger = logging.getLogger(__name__)
+
+PAGES = Path(__file__).parent / "pages"
+
+# Requests that a worker works on side by side. More threads only queue for the interpreter.
+THREADS = 8
+
+DESCRIPTION = """Recommendations from a graph neural network over the shop's items.
+
+`POST /recommend` takes a known user, a list of recent items, or both. Histories are aged to the service's clock: by
+default the bundle's `as_of`, so that a finished log is served as it was on its last day."""
+
+
+def create_app(settings: Settings, *, state: ServiceState | None = None, reader: UserReader | None = None) -> FastAPI:
+    """The app of one worker. Bundle and online store are opened when it starts, unless they are given."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        # torch and Feast load here, in a worker, and never in BentoML's arbiter
+        from serving.online import open_reader
+        from serving.state import ServiceState
+
+        anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+        app.state.reader = reader or await asyncio.to_thread(open_reader, settings)
+        app.state.service = state or ServiceState(settings)
+        await asyncio.to_thread(app.state.service.refresh)
+        polling = asyncio.create_task(_poll(app.state.service, settings.serve.pointer_poll_seconds))
+        try:
+            yield
+        finally:
+            polling.cancel()
+            app.state.service.leave()
+
+    app = FastAPI(
+        title="Basketweave",
+        version=_version(),
+        description=DESCRIPTION,
+        docs_url=None,  # these two load scripts from a CDN
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    gate = Gate(settings.serve.api_keys)
+    app.state.gate = gate
+    app.include_router(public)
+    app.include_router(guarded, dependencies=[Depends(gate)])
+    app.mount("/pages", StaticFiles(directory=PAGES), name="pages")
+    app.add_exception_handler(RequestValidationError, _explain_invalid)
+    app.add_exception_handler(HTTPException, _explain_refusal)
+    app.add_middleware(BodyLimit, max_bytes=settings.serve.max_body_bytes)
+    app.add_middleware(SafeHeaders)
+    app.add_middleware(RequestMetrics)  # added last, so it is the outermost and sees every answer
+    return app
+
+
+async def _poll(state: ServiceState, every_seconds: float) -> None:
+    while True:
+        await asyncio.sleep(every_seconds)
+        try:
+            await asyncio.to_thread(state.refresh)
+        except Exception:
+            # A defect of ours must not end the polling: a worker that never swaps again is worse than a log line.
+            logger.exception("Looking for another bundle failed.")
+
+
+async def _explain_invalid(request: Request, error: Exception) -> JSONResponse:
+    """422 with one sentence, and the fields. The input is not repeated: it can hold a user id."""
+    assert isinstance(error, RequestValidationError)
+    problems = [
+        FieldProblem(field=".".join(str(part) for part in problem["loc"][1:]) or "body", problem=_problem(problem))
+        for problem in error.errors()
+    ]
+    first = problems[0]
+    return _error(422, f"{first.field}: {first.problem}.", fields=problems)
+
+
+def _problem(problem: dict[str, Any]) -> str:
+    if problem["type"] == "extra_forbidden":
+        return "this field is unknown"
+    return str(problem["msg"]).rstrip(".")
+
+
+async def _explain_refusal(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return _error(error.status_code, str(error.detail), headers=dict(error.headers or {}))
+
+
+def _error(
+    status: int, detail: str, *, fields: list[FieldProblem] | None = None, headers: dict[str, str] | None = None
+) -> JSONResponse:
+    body = ErrorAnswer(detail=detail, fields=fields or [])
+    return JSONResponse(body.model_dump(), status_code=status, headers=headers)
+
+
+def _version() -> str:
+    try:
+        return metadata.version("basketweave")
+    except metadata.PackageNotFoundError:  # run from a checkout that is not installed
+        return "0+checkout"

@@ -1,0 +1,84 @@
+"""What Prometheus sees. Labels are bounded: routes by their template, never a path; bundles by hash; no user, no item.
+
+BentoML's own request metrics are off, because they are labelled by path, and a path can hold a user id.
+"""
+
+from __future__ import annotations
+
+import time
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+DAY_SECONDS = 86_400
+
+REQUEST_SECONDS = Histogram(
+    "basketweave_request_seconds",
+    "Time from a request to the end of its answer.",
+    ["endpoint"],
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
+)
+REQUESTS = Counter("basketweave_requests_total", "Answered requests.", ["endpoint", "status"])
+RECOMMENDATIONS = Counter(
+    "basketweave_recommendations_total", "Lists by where the user's history came from.", ["source", "bundle"]
+)
+EMPTY_LISTS = Counter("basketweave_empty_lists_total", "Lists without an item.")
+FALLBACKS = Counter("basketweave_fallbacks_total", "Answers that had to do without something.", ["reason"])
+FEATURE_AGE = Histogram(
+    "basketweave_feature_age_seconds",
+    "Age of the online features that an answer used, judged against the service's clock.",
+    buckets=[60, 3600, *(days * DAY_SECONDS for days in (1, 2, 3, 7, 14, 28, 56))],
+)
+BUNDLE_INFO = Gauge(
+    "basketweave_bundle_info",
+    "1 for the bundle that serves, 0 for one that served before.",
+    ["bundle", "cutoff"],
+    multiprocess_mode="mostrecent",
+)
+BUNDLE_LOADS = Counter("basketweave_bundle_loads_total", "Bundles loaded by a worker, or refused.", ["outcome"])
+
+
+def render() -> tuple[bytes, str]:
+    """The page of /metrics and its media type; counters are summed over the workers where BentoML runs several."""
+    registry = CollectorRegistry()
+    try:
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    except ValueError:  # one process, no folder for several
+        registry = REGISTRY
+    return generate_latest(registry), CONTENT_TYPE_LATEST
+
+
+class RequestMetrics:
+    """Times every request under its route's template."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        status = 500
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        finally:
+            endpoint = getattr(scope.get("route"), "path", "other")
+            REQUEST_SECONDS.labels(endpoint).observe(time.perf_counter() - started)
+            REQUESTS.labels(endpoint, status).inc()
