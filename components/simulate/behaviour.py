@@ -22,9 +22,9 @@ VIEW, CART, PURCHASE = range(3)
 SESSIONS_PER_BATCH = 32_768
 SECOND = 1_000_000
 DAY_SECONDS = 86_400
-MAX_VIEWS = 120
+MAX_VIEWS = 250
 # Spread of views a session, so that baskets are as unequal as the demo log's.
-VIEWS_SPREAD = 1.0
+VIEWS_SPREAD = 1.25
 SECONDS_BETWEEN_VIEWS = (5, 55)
 # Visits by weekday (Monday first) and by hour of the day, relative.
 WEEKDAYS = (0.96, 0.91, 0.86, 0.87, 0.92, 1.2, 1.28)
@@ -213,9 +213,9 @@ def _pick_items(
     # One draw decides whether taste rules, and which of the session's two tastes.
     follows_main = draw[0] < settings.taste_share * MAIN_TASTE_SHARE
     topic = np.where(follows_main, main[session_of_view], second[session_of_view])
-    free = np.flatnonzero(draw[0] >= settings.taste_share)
-    topic[free] = shelf.draw_topics(rng.random(len(free), dtype=np.float32))
     item = shelf.draw_items(topic, draw[1])
+    free = np.flatnonzero(draw[0] >= settings.taste_share)
+    item[free] = shelf.draw_popular(draw[1, free])
 
     towards_category = settings.drift_size("category", day)
     if towards_category and len(shelf.category_items):

@@ -14,8 +14,8 @@ from components.simulate.catalog import Catalog
 from components.simulate.settings import WorldSettings
 from components.simulate.streams import Stream, generator
 
-# P(rank r) falls as r^-(1 - 1/RANK_ROOT) = r^-0.8; an integer root makes drawing a rank a few multiplications.
-RANK_ROOT = 5
+# P(rank r) falls as r^-(1 + 1/RANK_ROOT) = r^-1.125; a root of 8 makes drawing a rank three squarings and a division.
+RANK_ROOT = 8
 NOVELTY_BOOST = 1.2
 NOVELTY_DAYS = 10.0
 PROMOTED_SHARE = 0.05
@@ -30,12 +30,14 @@ class Shelf:
 
     order: np.ndarray
     """(I,) items sorted by topic, then from the most wanted to the least; those not yet there stand last."""
+    bestsellers: np.ndarray
+    """Items that are there, from the most wanted of the whole shop to the least."""
     offset: np.ndarray
     """(T,) where a topic begins in `order`."""
     available: np.ndarray
     """(T,) how many of its items are there; at least 1."""
     reach: np.ndarray
-    """(T,) (available + 1)^(1/RANK_ROOT) - 1, for drawing ranks."""
+    """(T,) (available + 1)^(-1/RANK_ROOT) - 1, for drawing ranks."""
     price: np.ndarray
     """(I,) today, promotions included."""
     is_promoted: np.ndarray
@@ -48,15 +50,31 @@ class Shelf:
 
     def draw_items(self, topic: np.ndarray, uniform: np.ndarray) -> np.ndarray:
         """topic (N,), uniform (N,) in [0, 1) -> items (N,), by the power law of ranks within each topic."""
-        root = 1 + uniform * self.reach[topic]
-        square = root * root
-        rank = (square * square * root).astype(np.int32) - 1
-        np.minimum(rank, self.available[topic] - 1, out=rank)
+        rank = _power_law_ranks(uniform, reach=self.reach[topic], available=self.available[topic])
         return np.asarray(self.order[self.offset[topic] + rank])
+
+    def draw_popular(self, uniform: np.ndarray) -> np.ndarray:
+        """uniform (N,) -> items (N,) that everybody buys, by the power law of ranks in the whole shop."""
+        available = len(self.bestsellers)
+        return np.asarray(
+            self.bestsellers[_power_law_ranks(uniform, reach=_reach(np.float32(available)), available=available)]
+        )
 
     def draw_topics(self, uniform: np.ndarray) -> np.ndarray:
         """uniform (N,) -> topics (N,) by today's popularity."""
         return np.minimum(np.searchsorted(self.trending, uniform), len(self.trending) - 1)
+
+
+def _reach(available: np.ndarray) -> np.ndarray:
+    return np.asarray((available + 1.0) ** (-1 / RANK_ROOT) - 1, dtype=np.float32)
+
+
+def _power_law_ranks(uniform: np.ndarray, *, reach: np.ndarray, available: np.ndarray | int) -> np.ndarray:
+    """(N,) ranks from 0: the inverse of the power law's cumulative share, (1 + uniform · reach)^-RANK_ROOT - 1."""
+    power = 1 + uniform * reach
+    for _ in range(RANK_ROOT.bit_length() - 1):
+        power *= power
+    return np.minimum((1 / power).astype(np.int32) - 1, available - 1)
 
 
 class Market:
@@ -71,6 +89,7 @@ class Market:
         self._topic_trend = np.zeros(catalog.num_topics)
         self._season_peak = rng.random(catalog.num_topics) * DAYS_OF_YEAR
         self._season_strength = rng.beta(1, 3, size=catalog.num_topics)
+        self._size_of_topic = np.log(catalog.topic_popularity)[catalog.topic]
         self._is_promoted = np.zeros(catalog.num_items, dtype=bool)
         self._favoured_category = int(rng.integers(len(catalog.category_names)))
         self._offset = np.searchsorted(np.sort(catalog.topic), np.arange(catalog.num_topics)).astype(np.int32)
@@ -94,6 +113,8 @@ class Market:
         # One float key a row sorts by topic, presence and appeal at once.
         key = catalog.topic * 1000.0 + np.where(is_there, 0.0, 500.0) - np.clip(wanted, -200, 200)
         available = np.bincount(catalog.topic[is_there], minlength=catalog.num_topics).astype(np.int32)
+        there = np.flatnonzero(is_there)
+        bestselling = wanted + self._size_of_topic
         season = 1 + self._season_strength * np.cos(
             2 * np.pi * (self._day_of_year(day) - self._season_peak) / DAYS_OF_YEAR
         )
@@ -103,7 +124,8 @@ class Market:
             order=np.argsort(key).astype(np.int32),
             offset=self._offset,
             available=available,
-            reach=((available + 1.0) ** (1 / RANK_ROOT) - 1).astype(np.float32),
+            bestsellers=there[np.argsort(-bestselling[there])].astype(np.int32),
+            reach=_reach(available),
             price=price.round(2),
             is_promoted=self._is_promoted.copy(),
             season=season.astype(np.float32),

@@ -19,7 +19,7 @@ REMEMBERED = 16
 PEOPLE_PER_COMMUNITY = 40
 NOTHING = -1
 # Spread of visits between people, so that the busiest tenth makes a third of the demo log's rows.
-ACTIVITY_SPREAD = 0.95
+ACTIVITY_SPREAD = 0.88
 
 
 class Population:

@@ -114,9 +114,9 @@ class WorldSettings(_World):
     """Mean over people and days, before seasons."""
     views_per_session: float = Field(default=4.0, ge=1, le=50)
     """Median of a heavy-tailed distribution."""
-    taste_share: Share = 0.85
+    taste_share: Share = 0.9
     """Share of free picks that follow the person's tastes; the rest follow what is popular."""
-    repeat_share: Share = 0.45
+    repeat_share: Share = 0.3
     """Share of picks that look first at what the person bought before."""
     social_share: Share = 0.04
     """Share of picks that are what a friend bought."""
