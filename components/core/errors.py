@@ -6,7 +6,8 @@
     │   ├── ContractError       data that does not keep the contract of docs/data-contract.md
     │   ├── ArtifactError       an artifact is missing, incomplete, or its hash does not match
     │   └── MissingExtraError   a package of an extra is not installed; names the pip command
-    └── BusyError               another run holds the lock; a later retry can succeed
+    ├── BusyError               another run holds the lock; a later retry can succeed
+    └── FeatureStoreError       the online features cannot be read; the service goes on without them
 
 Anything else that escapes is a defect of ours, and keeps its traceback.
 """
@@ -43,3 +44,7 @@ class MissingExtraError(StopError):
 
 class BusyError(BasketweaveError):
     """Somebody else is writing the same thing."""
+
+
+class FeatureStoreError(BasketweaveError):
+    """The online feature store cannot be reached or read; it may be back at the next try."""

@@ -78,6 +78,8 @@ class Step:
     fingerprint: Callable[[StepContext], Any] | None = None
     """What else decides the output: `ingest` gives its source files' hashes, `deploy` the live pointer."""
     reusable: bool = True
+    stands: Callable[[StepContext], bool] | None = None
+    """Whether what the step left outside of its artifact (the feature store) is still there; if not, it runs again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +122,8 @@ def execute(
             progress=progress or Progress(),
         )
         relative = f"{step.kind}/{_key(step, context)}"
-        if step.reusable and (done := _finished(store, relative, step.kind)) is not None:
+        done = _finished(store, relative, step.kind) if step.reusable else None
+        if done is not None and (step.stands is None or step.stands(context)):
             _point_latest(store, step.kind, done)
             return Execution(ref=done.ref(), manifest=done, is_reused=True, seconds=time.monotonic() - started)
         report = step.run(context)
