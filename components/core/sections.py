@@ -22,13 +22,16 @@ class SourceSettings(Section):
     """Where behaviour comes from."""
 
     profile: str = "complete_journey"
-    """Name of a profile in components/ingest/profiles, or 'contract' for files in the project's own contract."""
+    """Name of a profile in components/ingest/profiles ('contract' for files in the project's own contract), or a path
+    to a profile of your own (.toml)."""
     events: str | None = None
     """Path, glob or fsspec URI of the event files (parquet, CSV or JSONL). Needed by profile 'contract'."""
     catalog: str | None = None
     """Path, glob or fsspec URI of the catalogue files; None where a shop has none."""
     data: str | None = None
     """Folder or file that a profile other than 'contract' reads."""
+    session_gap_minutes: float = Field(default=30, gt=0)
+    """Rows without a session_id: a user's silence longer than this begins a new session."""
 
 
 class SplitSettings(Section):
@@ -77,7 +80,9 @@ class GraphSettings(Section):
     relations: tuple[str, ...] = ("co_purchase", "same_category", "same_brand", "price_band")
     """Edge types to build; each is a function in components/graph/relations.py."""
     neighbours_per_item: int = Field(default=32, ge=1)
-    """Strongest neighbours kept per item and relation."""
+    """Strongest neighbours kept per item in relations from behaviour."""
+    group_neighbours_per_item: int = Field(default=8, ge=1)
+    """Best-known members of its category, brand or price band that an item is joined to."""
     filter_neighbours_per_item: int = Field(default=128, ge=1)
     """Strongest entries kept in a row of the linear graph filter."""
     min_distinct_users: int = Field(default=2, ge=1)

@@ -1,0 +1,190 @@
+"""From the source's columns to the contract's: names are checked here, casts and their reasons are built here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import duckdb
+
+from components.core.errors import ContractError
+from components.core.schemas import CATALOG, EVENT_COLUMNS, REQUIRED_EVENT_COLUMNS
+from components.ingest.profile import Mapped, Sql, Value, nearest
+from components.ingest.sources import identifier, literal
+
+CATALOG_COLUMNS: tuple[str, ...] = (*(name for name in CATALOG.names if name != "attributes"), "is_product")
+# What shops call the contract's columns; only for the hint in an error.
+SYNONYMS: Mapping[str, tuple[str, ...]] = {
+    "item_id": ("item", "product", "product_id", "sku", "article_id", "stock_code", "asin"),
+    "user_id": ("user", "customer", "customer_id", "client_id", "visitor_id", "household_id"),
+    "event_type": ("event", "type", "action", "kind", "behaviour", "behavior"),
+    "timestamp": ("time", "ts", "datetime", "date", "event_time", "created_at"),
+    "session_id": ("session", "basket_id", "order_id", "invoice", "visit_id"),
+    "quantity": ("qty", "amount", "units", "count"),
+    "price": ("unit_price", "cost"),
+    "title": ("name", "description", "item_name", "product_name"),
+    "category": ("categories", "product_category", "category_name"),
+}
+
+
+@dataclass(frozen=True)
+class Expressions:
+    """One DuckDB expression a contract column; columns that the source lacks are absent."""
+
+    by_column: Mapping[str, str]
+    source: tuple[str, ...]
+    """Every column of the source."""
+    ignored: tuple[str, ...]
+    """Columns of the source that nothing reads."""
+
+    def get(self, column: str) -> str:
+        return self.by_column.get(column, "NULL")
+
+
+def map_events(
+    columns: Mapping[str, str], mapped: Mapping[str, Mapped], *, same_names: bool, where: str
+) -> Expressions:
+    """`columns` are the source's; raises ContractError for a missing, misspelt or unknown column."""
+    found = _expressions(columns, mapped, EVENT_COLUMNS, same_names=same_names, where=where)
+    for required in REQUIRED_EVENT_COLUMNS:
+        if required not in found.by_column:
+            raise ContractError(_missing(required, columns, where))
+    if "user_id" not in found.by_column and "session_id" not in found.by_column:
+        raise ContractError(f"{where} has neither a column 'user_id' nor 'session_id'; one of them is needed.")
+    return found
+
+
+def map_catalog(
+    columns: Mapping[str, str], mapped: Mapping[str, Mapped], *, same_names: bool, where: str
+) -> Expressions:
+    found = _expressions(columns, mapped, CATALOG_COLUMNS, same_names=same_names, where=where)
+    if "item_id" not in found.by_column:
+        raise ContractError(_missing("item_id", columns, where))
+    return found
+
+
+def map_attributes(
+    columns: Mapping[str, str], mapped: Mapping[str, Mapped], *, rest: Iterable[str], where: str
+) -> dict[str, str]:
+    """Further attributes: those that the profile names, else (`rest`) every column that nothing reads."""
+    if mapped:
+        return {name: _expression(value, columns, where) for name, value in sorted(mapped.items())}
+    return {name: identifier(name) for name in sorted(rest)}
+
+
+def _expressions(
+    columns: Mapping[str, str],
+    mapped: Mapping[str, Mapped],
+    contract: tuple[str, ...],
+    *,
+    same_names: bool,
+    where: str,
+) -> Expressions:
+    for name in mapped:
+        if name not in contract:
+            hint = nearest(name, contract)
+            raise ContractError(
+                f"The profile maps '{name}', which is no column of the contract."
+                + (f" Did you mean '{hint}'?" if hint else f" Known: {', '.join(contract)}.")
+            )
+    found = {name: _expression(value, columns, where) for name, value in mapped.items()}
+    if same_names:
+        found |= {name: identifier(name) for name in contract if name in columns and name not in found}
+        _refuse_misspelt(columns, [name for name in contract if name not in found], contract, where)
+    used = {name for name in columns if any(_mentions(expression, name) for expression in found.values())}
+    return Expressions(found, tuple(columns), tuple(sorted(set(columns) - used)))
+
+
+def _refuse_misspelt(columns: Mapping[str, str], absent: list[str], contract: tuple[str, ...], where: str) -> None:
+    # 'quantitiy' would silently be left out; only a column that resembles nothing in the contract may be.
+    for name in columns:
+        hint = nearest(name, absent) if name not in contract else None
+        if hint is not None:
+            raise ContractError(
+                f"{where} has a column '{name}', which the contract does not know. Did you mean '{hint}'? "
+                "Rename it, or drop it if it is something else."
+            )
+
+
+def _missing(column: str, columns: Mapping[str, str], where: str) -> str:
+    known = {name.lower(): name for name in columns}
+    by_synonym = next((known[word] for word in SYNONYMS.get(column, ()) if word in known), None)
+    hint = nearest(column, columns) or by_synonym
+    has = f"the nearest is '{hint}'" if hint else f"it has: {', '.join(list(columns)[:12])}"
+    return f"{where} has no column '{column}'; {has}. Rename it, or map it in a profile (docs/data-contract.md)."
+
+
+def _expression(value: Mapped, columns: Mapping[str, str], where: str) -> str:
+    match value:
+        case Value(value=text):
+            return literal(text)
+        case Sql(sql=sql):
+            return f"({sql})"
+        case name:
+            if name not in columns:
+                hint = nearest(name, columns)
+                raise ContractError(
+                    f"{where} has no column '{name}', which the profile maps."
+                    + (f" Did you mean '{hint}'?" if hint else f" It has: {', '.join(columns)}.")
+                )
+            return identifier(name)
+
+
+def explain_binder(error: duckdb.Error, columns: Iterable[str], where: str) -> ContractError:
+    """DuckDB's page about an expression of a profile becomes one sentence."""
+    names = list(columns)
+    match = re.search(r'column "?([^"\s]+)"? not found', str(error))
+    if match is None:
+        return ContractError(f"{where}: an expression of the profile fails: {str(error).splitlines()[0]}")
+    hint = nearest(match.group(1), names)
+    has = f"Did you mean '{hint}'?" if hint else f"It has: {', '.join(names)}."
+    return ContractError(f"{where} has no column '{match.group(1)}', which the profile reads. {has}")
+
+
+def _mentions(expression: str, column: str) -> bool:
+    return identifier(column) in expression or re.search(rf"\b{re.escape(column)}\b", expression) is not None
+
+
+def mentioned(expressions: Iterable[str], columns: Iterable[str]) -> set[str]:
+    """The source's columns that any of the expressions reads."""
+    listed = list(expressions)
+    return {name for name in columns if any(_mentions(expression, name) for expression in listed)}
+
+
+def text_cast(raw: str, duckdb_type: str) -> str:
+    """Text without blanks around it, null when empty. pandas turns ids with gaps into 13085.0: that is '13085'."""
+    if duckdb_type.startswith(("DOUBLE", "FLOAT", "DECIMAL")):
+        whole = f"CAST(TRY_CAST({raw} AS HUGEINT) AS VARCHAR)"
+        is_whole = f"isfinite(CAST({raw} AS DOUBLE)) AND {raw} = trunc({raw})"
+        return f"CASE WHEN {is_whole} THEN {whole} ELSE nullif(CAST({raw} AS VARCHAR), 'nan') END"
+    return f"nullif(trim(CAST({raw} AS VARCHAR)), '')"
+
+
+def number_cast(raw: str, duckdb_type: str) -> str:
+    """DOUBLE; null when empty or NaN (pandas' way to say missing) and when it is no number."""
+    value = f"nullif(trim({raw}), '')" if duckdb_type == "VARCHAR" else raw
+    return f"nullif(TRY_CAST({value} AS DOUBLE), 'nan'::DOUBLE)"
+
+
+def time_cast(raw: str, duckdb_type: str) -> str:
+    """TIMESTAMP WITH TIME ZONE; naive times are UTC (the connection's zone), integers count from 1970."""
+    if duckdb_type == "TIMESTAMP WITH TIME ZONE":
+        time = raw
+    elif duckdb_type == "DATE" or duckdb_type.startswith("TIMESTAMP"):
+        time = f"CAST(CAST({raw} AS TIMESTAMP) AS TIMESTAMPTZ)"
+    elif duckdb_type == "VARCHAR":
+        time = f"coalesce(TRY_CAST({raw} AS TIMESTAMPTZ), {_epoch(f'TRY_CAST({raw} AS DOUBLE)')})"
+    else:
+        time = _epoch(f"TRY_CAST({raw} AS DOUBLE)")
+    return f"CASE WHEN isfinite({time}) THEN {time} END"
+
+
+def _epoch(number: str) -> str:
+    # Seconds, milli-, micro- or nanoseconds between 1990 and 2286: the ranges are apart, and dates written as
+    # 20170101 or 20170101120000 fall in none.
+    cases = (
+        f"WHEN {number} BETWEEN {6.3e8 * scale} AND {1e10 * scale} THEN to_timestamp({number} / {scale})"
+        for scale in (1.0, 1e3, 1e6, 1e9)
+    )
+    return f"CASE {' '.join(cases)} END"
