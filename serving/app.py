@@ -46,11 +46,11 @@ def create_app(settings: Settings, *, state: ServiceState | None = None, reader:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # torch and Feast load here, in a worker, and never in BentoML's arbiter
-        from serving.online import open_reader
+        from serving.online import FeastReader
         from serving.state import ServiceState
 
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
-        app.state.reader = reader or await asyncio.to_thread(open_reader, settings)
+        app.state.reader = reader or await asyncio.to_thread(FeastReader, settings)
         app.state.service = state or ServiceState(settings)
         await asyncio.to_thread(app.state.service.refresh)
         polling = asyncio.create_task(_poll(app.state.service, settings.serve.pointer_poll_seconds))

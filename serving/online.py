@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from components.core.errors import FeatureStoreError
 from components.core.settings import Settings
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,16 +32,26 @@ class UserReader(Protocol):
     def read(self, user_id: str, *, now: datetime) -> OnlineUser | None: ...
 
 
-class NoOnlineStore:
-    """Stands in where the online store cannot be opened: every read fails, so that answers say what they lack."""
+class FeastReader:
+    """The project's online store, through `feature_repo.online`."""
 
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
+    def __init__(self, settings: Settings) -> None:
+        # Feast is the heaviest import of a worker; here it is paid before the first request.
+        from feature_repo.online import OnlineFeatures
+
+        self._features = OnlineFeatures(settings)
 
     def read(self, user_id: str, *, now: datetime) -> OnlineUser | None:
-        raise OnlineStoreError(self.reason)
-
-
-def open_reader(settings: Settings) -> UserReader:
-    """The reader of this project's online store."""
-    return NoOnlineStore("there is no online store yet")
+        try:
+            found = self._features.read(user_id, now=now)
+        except FeatureStoreError as error:
+            raise OnlineStoreError(str(error)) from error
+        if found is None:
+            return None
+        return OnlineUser(
+            items=found.history_items,
+            weights=found.history_weights.tolist(),
+            ages_days=found.history_ages_days.tolist(),
+            statistics={name: value for name, value in found.statistics.items() if value is not None},
+            age_seconds=max((now - found.event_timestamp).total_seconds(), 0.0),
+        )

@@ -1,0 +1,144 @@
+"""Deploy up to the service: what it refuses, what the pointer and the registry say afterwards."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.core.artifact import ArtifactRef, Manifest
+from components.core.errors import ArtifactError, StopError
+from components.core.live import POINTER, read_pointer
+from components.core.settings import Settings, load_settings
+from components.core.step import Step, StepContext, StepReport, execute
+from components.core.store import Store
+from components.deploy.registry import CHAMPION, PREVIOUS, Registry
+from components.deploy.step import STEP, pointed_at, refuse_unproved
+
+AS_OF = datetime(2020, 3, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return load_settings(home=tmp_path, project="shop", deploy={"start_service": False})
+
+
+@pytest.fixture
+def store(settings: Settings) -> Store:
+    return Store(settings.artifact_root)
+
+
+def committed(
+    settings: Settings, kind: str, text: str, *, inputs: dict[str, ArtifactRef] | None = None, **statistics: Any
+) -> Manifest:
+    """A small artifact through the project's own step execution; these tests look at manifests alone."""
+
+    def run(context: StepContext) -> StepReport:
+        context.output.path("content.txt").write_text(text)
+        return StepReport(summary=f"{kind} {text}", rows=1, statistics=statistics)
+
+    inputs = inputs or {}
+    step = Step(name=kind, kind=kind, inputs=tuple(inputs), sections=(), rooms=(), run=run, fingerprint=lambda _: text)
+    return execute(step, settings=settings, inputs=inputs, run_id="run-1", as_of=AS_OF).manifest
+
+
+def bundle_and_evaluation(settings: Settings, text: str = "a", verdict: str = "promote") -> tuple[Manifest, Manifest]:
+    bundle = committed(settings, "bundle", text)
+    evaluation = committed(settings, "evaluation", text + verdict, inputs={"bundle": bundle.ref()}, verdict=verdict)
+    return bundle, evaluation
+
+
+def deploy(settings: Settings, bundle: Manifest, evaluation: Manifest, run_id: str = "run-1") -> Manifest:
+    refs = {"bundle": bundle.ref(), "evaluation": evaluation.ref()}
+    return execute(STEP, settings=settings, inputs=refs, run_id=run_id).manifest
+
+
+@pytest.mark.parametrize("verdict", ["reject", "hold", "insufficient", "Promote", ""])
+def test_only_a_promoted_bundle_is_deployed(settings: Settings, store: Store, verdict: str) -> None:
+    with pytest.raises(StopError, match="is not promoted"):
+        deploy(settings, *bundle_and_evaluation(settings, verdict=verdict))
+    assert read_pointer(store) is None
+
+
+def test_a_missing_verdict_is_a_refusal(settings: Settings) -> None:
+    bundle = committed(settings, "bundle", "a")
+    evaluation = committed(settings, "evaluation", "a", inputs={"bundle": bundle.ref()})
+    with pytest.raises(StopError, match="the gate says 'nothing'"):
+        refuse_unproved(bundle, evaluation)
+
+
+def test_the_evaluation_must_be_of_this_very_bundle(settings: Settings) -> None:
+    _, evaluation = bundle_and_evaluation(settings, "a")
+    other = committed(settings, "bundle", "b")
+    with pytest.raises(StopError, match="judged another bundle"):
+        refuse_unproved(other, evaluation)
+
+
+def test_deploying_twice_leaves_one_version_and_one_pointer(settings: Settings, store: Store) -> None:
+    bundle, evaluation = bundle_and_evaluation(settings)
+    first = deploy(settings, bundle, evaluation, "run-1")
+    before = read_pointer(store)
+    second = deploy(settings, bundle, evaluation, "run-2")
+    assert first.statistics["version"] == second.statistics["version"] == "1"
+    assert before is not None
+    assert read_pointer(store) == before
+    assert Registry(settings).holder(PREVIOUS) is None
+
+
+def test_the_champion_before_becomes_previous(settings: Settings, store: Store) -> None:
+    first, second = (bundle_and_evaluation(settings, text) for text in "ab")
+    deploy(settings, *first)
+    deploy(settings, *second)
+    registry = Registry(settings)
+    assert (registry.holder(CHAMPION), registry.holder(PREVIOUS)) == ("2", "1")
+    assert registry.find(second[0].content_sha256) == "2"
+    pointer = read_pointer(store)
+    assert pointer is not None
+    assert (pointer.bundle, pointer.previous) == (second[0].ref(), first[0].ref())
+
+
+def test_a_registered_version_says_where_the_bundle_lies_and_who_made_it(settings: Settings) -> None:
+    bundle, evaluation = bundle_and_evaluation(settings)
+    deploy(settings, bundle, evaluation)
+    registry = Registry(settings)
+    version = registry._client.get_model_version(registry.name, "1")
+    assert version.source == f"file://{bundle.uri}"
+    assert version.tags["bundle_sha256"] == bundle.content_sha256
+    assert version.tags["run_id"] == "run-1"
+
+
+@pytest.mark.parametrize("had_one", [False, True])
+def test_the_pointer_goes_back_when_what_follows_fails(settings: Settings, store: Store, had_one: bool) -> None:
+    old, new = committed(settings, "bundle", "old"), committed(settings, "bundle", "new")
+    if had_one:
+        with pointed_at(store, old, run_id="run-1"):
+            pass
+    before = read_pointer(store)
+
+    def fail_after_the_move() -> None:
+        with pointed_at(store, new, run_id="run-2") as pointer:
+            assert read_pointer(store) == pointer
+            assert pointer.bundle == new.ref()
+            raise RuntimeError("the service did not come up")
+
+    with pytest.raises(RuntimeError, match="did not come up"):
+        fail_after_the_move()
+    assert read_pointer(store) == before
+
+
+def test_a_torn_pointer_is_an_error_that_says_what_to_do(store: Store) -> None:
+    store.write_json(POINTER, {"bundle": 3})
+    with pytest.raises(ArtifactError, match="Deploy again"):
+        read_pointer(store)
+
+
+def test_a_manifest_is_the_registrys_only_source(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Registering copies nothing: the bundle's folder is unchanged, and MLflow keeps no artifact of its own."""
+    bundle, evaluation = bundle_and_evaluation(settings)
+    before = sorted(Path(bundle.uri).rglob("*"))
+    monkeypatch.chdir(settings.home)
+    deploy(settings, bundle, evaluation)
+    assert sorted(Path(bundle.uri).rglob("*")) == before
+    assert not list(settings.home.glob("mlruns*"))
