@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
@@ -40,7 +41,8 @@ class Definitions:
     services: Sequence[FeatureService]
 
     @property
-    def objects(self) -> list[Entity | FeatureView | FeatureService]:
+    def objects(self) -> list[Any]:
+        """All of them, as `FeatureStore.apply` takes them."""
         return [*self.entities, *self.views, *self.services]
 
 

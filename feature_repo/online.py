@@ -45,9 +45,8 @@ class UserFeatures:
 class OnlineFeatures:
     """Reads the online store of one shop. Safe to share between threads."""
 
-    def __init__(self, settings_or_home: Settings | FeastHome) -> None:
-        is_home = isinstance(settings_or_home, FeastHome)
-        self.home = settings_or_home if is_home else FeastHome.of(settings_or_home)
+    def __init__(self, settings: Settings) -> None:
+        self.home = FeastHome.of(settings)
         self._lock = threading.Lock()
         self._opened: tuple[FeatureStore, FeatureService] | None = None
         self._opened_file: int | None = None
@@ -72,7 +71,8 @@ class OnlineFeatures:
             columns = store.get_online_features(
                 features=service, entity_rows=[{"user_id": user_id} for user_id in user_ids]
             ).to_dict(include_event_timestamps=True)
-        except Exception as error:  # noqa: BLE001 (each online store fails in its own types; all mean: go on without)
+        except Exception as error:
+            # Each online store fails in its own types, and all of them mean: go on without, and open it anew.
             self._opened = None
             raise FeatureStoreError(
                 f"The online feature store {self.home.online} cannot be read ({type(error).__name__}). "

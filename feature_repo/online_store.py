@@ -7,9 +7,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 from feast import FeatureView, RepoConfig
 from feast.infra.key_encoding_utils import serialize_entity_key
@@ -22,9 +23,8 @@ OnlineRow = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
 
 
 class NewestSqliteOnlineStoreConfig(SqliteOnlineStoreConfig):
-    type: Literal["feature_repo.online_store.NewestSqliteOnlineStore"] = (
-        "feature_repo.online_store.NewestSqliteOnlineStore"
-    )
+    # Feast's own class allows its own two names only.
+    type: str = "feature_repo.online_store.NewestSqliteOnlineStore"  # type: ignore[assignment]
 
 
 class NewestSqliteOnlineStore(SqliteOnlineStore):
@@ -98,12 +98,13 @@ class NewestSqliteOnlineStore(SqliteOnlineStore):
                 """,  # noqa: S608 (the name is quoted, the value is bound)
                 (_epoch_seconds(known_at),),
             )
-        return gone.rowcount
+        return int(gone.rowcount)
 
     def count_at(self, config: RepoConfig, table: FeatureView, moment: datetime) -> int:
         """How many keys hold the values of exactly this moment."""
         query = f"SELECT count(DISTINCT entity_key) FROM {_table(config, table)} WHERE event_ts = ?"  # noqa: S608
-        return self._get_conn(config).execute(query, (_epoch_seconds(moment),)).fetchone()[0]
+        count: int = self._get_conn(config).execute(query, (_epoch_seconds(moment),)).fetchone()[0]
+        return count
 
     def _select(self, config: RepoConfig, table: FeatureView, keys: Sequence[bytes]) -> Iterable[tuple[Any, ...]]:
         # "+ 0" takes the column's type away, and with it Feast's converter to local time.
@@ -111,7 +112,8 @@ class NewestSqliteOnlineStore(SqliteOnlineStore):
             SELECT entity_key, feature_name, value, event_ts + 0 FROM {_table(config, table)}
             WHERE entity_key IN ({",".join("?" * len(keys))})
             """  # noqa: S608 (the name is quoted, the keys are bound)
-        return self._get_conn(config).execute(query, keys)
+        connection: sqlite3.Connection = self._get_conn(config)
+        return connection.execute(query, keys)
 
 
 def _table(config: RepoConfig, table: FeatureView, suffix: str = "") -> str:

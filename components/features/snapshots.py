@@ -36,8 +36,8 @@ class Snapshots:
     """The features of all users and items at `moments`.
 
     `event_files` are parquet files of schema EVENTS, `catalog_file` one of schema CATALOG, which may hold no row.
-    `recent_window` is how far back `recent_purchases` looks. Every table is sorted by moment, then id; a user or item is
-    in a moment's rows if it has an event before that moment.
+    `recent_window` is how far back `recent_purchases` looks. Every table is sorted by moment, then id; a user or item
+    is in a moment's rows if it has an event before that moment.
     """
 
     def __init__(

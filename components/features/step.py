@@ -1,7 +1,7 @@
 """Features step: clean events in, features as they were known at each moment of the split out, by way of Feast.
 
-The tables are computed in DuckDB, registered in Feast as its offline files, and joined back through Feast for every user
-and moment: what training reads is what the feature store answers. The last moment is materialized online.
+The tables are computed in DuckDB, registered in Feast as its offline files, and joined back through Feast for every
+user and moment: what training reads is what the feature store answers. The last moment is materialized online.
 """
 
 from __future__ import annotations
