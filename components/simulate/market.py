@@ -56,9 +56,8 @@ class Shelf:
     def draw_popular(self, uniform: np.ndarray) -> np.ndarray:
         """uniform (N,) -> items (N,) that everybody buys, by the power law of ranks in the whole shop."""
         available = len(self.bestsellers)
-        return np.asarray(
-            self.bestsellers[_power_law_ranks(uniform, reach=_reach(np.float32(available)), available=available)]
-        )
+        rank = _power_law_ranks(uniform, reach=_reach(np.array(available)), available=available)
+        return np.asarray(self.bestsellers[rank])
 
     def draw_topics(self, uniform: np.ndarray) -> np.ndarray:
         """uniform (N,) -> topics (N,) by today's popularity."""
@@ -70,11 +69,11 @@ def _reach(available: np.ndarray) -> np.ndarray:
 
 
 def _power_law_ranks(uniform: np.ndarray, *, reach: np.ndarray, available: np.ndarray | int) -> np.ndarray:
-    """(N,) ranks from 0: the inverse of the power law's cumulative share, (1 + uniform · reach)^-RANK_ROOT - 1."""
+    """(N,) ranks from 0, by the inverse of the power law's cumulative share, (1 + uniform · reach)^-RANK_ROOT - 1."""
     power = 1 + uniform * reach
     for _ in range(RANK_ROOT.bit_length() - 1):
         power *= power
-    return np.minimum((1 / power).astype(np.int32) - 1, available - 1)
+    return np.asarray(np.minimum((1 / power).astype(np.int32) - 1, available - 1))
 
 
 class Market:

@@ -116,7 +116,7 @@ class WorldSettings(_World):
     """Median of a heavy-tailed distribution."""
     taste_share: Share = 0.9
     """Share of free picks that follow the person's tastes; the rest follow what is popular."""
-    repeat_share: Share = 0.3
+    repeat_share: Share = 0.2
     """Share of picks that look first at what the person bought before."""
     social_share: Share = 0.04
     """Share of picks that are what a friend bought."""

@@ -12,7 +12,8 @@ import numpy as np
 class Inequality(NamedTuple):
     """Of counts, such as purchases an item."""
 
-    count: int
+    size: int
+    """How many things were counted."""
     gini: float
     """0: all equal, 1: one has everything."""
     zipf_slope: float
@@ -29,7 +30,7 @@ def inequality(counts: np.ndarray) -> Inequality:
     ranks = np.arange(1, count + 1)[first:last]
     slope = np.polyfit(np.log(ranks), np.log(descending[first:last]), 1)[0]
     return Inequality(
-        count=count,
+        size=count,
         gini=float(rank_weight @ ascending / (count * ascending.sum())),
         zipf_slope=float(slope),
         top_tenth_share=float(descending[: max(1, count // 10)].sum() / ascending.sum()),
@@ -46,7 +47,7 @@ def log_statistics(purchases: str) -> Mapping[str, Inequality | float]:
 
         def counts(column: str) -> np.ndarray:
             query = f"select count(*) as n from ({purchases}) where {column} is not null group by {column}"  # noqa: S608
-            return connection.sql(query).fetchnumpy()["n"]
+            return np.asarray(connection.sql(query).fetchnumpy()["n"])
 
         repeats = f"""
             with pairs as (

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from components.core.artifact import write_parquet
 from components.core.progress import Progress
+from components.core.schemas import EVENTS
 from components.core.store import write_file_whole
 from components.simulate.behaviour import EVENT_TYPES
 from components.simulate.defects import PLANTED, DayDefects, day_defects, plant
@@ -154,7 +155,8 @@ class _DayFile:
             self._writer = pq.ParquetWriter(
                 self._path,
                 table.schema,
-                compression="snappy",
+                compression="zstd",
+                compression_level=1,
                 store_schema=False,
                 use_dictionary=[
                     name for name in table.column_names if name not in ("event_id", "timestamp", "event_time")
@@ -164,5 +166,7 @@ class _DayFile:
         self._writer.write_table(table)
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        if self._writer is None:
+            self.write(EVENTS.empty_table())  # a day without visits
+        assert self._writer is not None
+        self._writer.close()
