@@ -21,6 +21,7 @@ from components.core.schemas import (
     ITEM_STATISTICS,
     TARGET_EVENT_TYPES,
     TIMESTAMP,
+    UNLISTED_EVENT_WEIGHT,
     USER_HISTORY,
     USER_STATISTICS,
 )
@@ -128,7 +129,12 @@ class Snapshots:
             database.register("log", EVENTS.empty_table())
         database.read_parquet(str(catalog_file)).create_view("catalog")
         database.execute(_MOMENTS)
-        database.execute(_KNOWN, {"moments": at_us.to_pylist(), "targets": list(TARGET_EVENT_TYPES)})
+        parameters = {
+            "moments": at_us.to_pylist(),
+            "targets": list(TARGET_EVENT_TYPES),
+            "unlisted": round(UNLISTED_EVENT_WEIGHT * WEIGHT_UNITS),
+        }
+        database.execute(_KNOWN, parameters)
         for query in (_ITEMS, _USERS, _EVENTS, "DROP TABLE known"):
             database.execute(query)
 
@@ -182,7 +188,7 @@ CREATE TABLE known AS
 SELECT user_id, item_id, session_id, price,
        epoch_us(timestamp) AS time_us,
        len(list_filter($moments::BIGINT[], lambda moment: moment <= epoch_us(timestamp)))::INTEGER AS seen_from,
-       coalesce(weight, 0) AS weight,
+       coalesce(weight, $unlisted) AS weight,
        list_contains($targets, event_type) AS is_target,
        (price * coalesce(quantity, 1))::DECIMAL(38, 6) AS amount
 FROM log LEFT JOIN weights USING (event_type)
