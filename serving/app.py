@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncIterator
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio.to_thread
 from fastapi import Depends, FastAPI, Request
@@ -19,13 +19,11 @@ from starlette.exceptions import HTTPException
 
 from components.core.settings import Settings
 from serving.metrics import RequestMetrics
+from serving.online import FeastReader, UserReader
 from serving.routes import guarded, public
 from serving.schemas import ErrorAnswer, FieldProblem
 from serving.security import BodyLimit, Gate, SafeHeaders
-
-if TYPE_CHECKING:
-    from serving.online import UserReader
-    from serving.state import ServiceState
+from serving.state import ServiceState
 
 logger = logging.getLogger(__name__)
 
@@ -45,19 +43,14 @@ def create_app(settings: Settings, *, state: ServiceState | None = None, reader:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        # torch and Feast load here, in a worker, and never in BentoML's arbiter
-        from serving.online import FeastReader
-        from serving.state import ServiceState
-
+        logging.getLogger("serving").setLevel(logging.INFO)  # BentoML leaves the root logger at WARNING
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
-        app.state.reader = reader or await asyncio.to_thread(FeastReader, settings)
-        app.state.service = state or ServiceState(settings)
-        await asyncio.to_thread(app.state.service.refresh)
-        polling = asyncio.create_task(_poll(app.state.service, settings.serve.pointer_poll_seconds))
+        # Not awaited: a worker answers its probes while torch, Feast and the bundle load.
+        following = asyncio.create_task(_follow(app, settings))
         try:
             yield
         finally:
-            polling.cancel()
+            following.cancel()
             app.state.service.leave()
 
     app = FastAPI(
@@ -69,7 +62,8 @@ def create_app(settings: Settings, *, state: ServiceState | None = None, reader:
         lifespan=lifespan,
     )
     gate = Gate(settings.serve.api_keys)
-    app.state.gate = gate
+    app.state.service = state or ServiceState(settings)
+    app.state.reader = reader
     app.include_router(public)
     app.include_router(guarded, dependencies=[Depends(gate)])
     app.mount("/pages", StaticFiles(directory=PAGES), name="pages")
@@ -81,14 +75,17 @@ def create_app(settings: Settings, *, state: ServiceState | None = None, reader:
     return app
 
 
-async def _poll(state: ServiceState, every_seconds: float) -> None:
+async def _follow(app: FastAPI, settings: Settings) -> None:
+    """Open the online store, load the bundle, and from then on look for another one."""
+    if app.state.reader is None:
+        app.state.reader = await asyncio.to_thread(FeastReader, settings)
     while True:
-        await asyncio.sleep(every_seconds)
         try:
-            await asyncio.to_thread(state.refresh)
+            await asyncio.to_thread(app.state.service.refresh)
         except Exception:
             # A defect of ours must not end the polling: a worker that never swaps again is worse than a log line.
             logger.exception("Looking for another bundle failed.")
+        await asyncio.sleep(settings.serve.pointer_poll_seconds)
 
 
 async def _explain_invalid(request: Request, error: Exception) -> JSONResponse:

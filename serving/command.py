@@ -34,9 +34,9 @@ WORKER_ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "BENTOML_DO_NOT_TRACK": "True",
     "DO_NOT_TRACK": "true",
+    "FEAST_USAGE": "False",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
-GRACEFUL_SECONDS = 10
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -107,9 +107,7 @@ def _run(settings: Settings, record: ServiceRecord) -> None:
     try:
         from serving.service import RecommenderService
 
-        RecommenderService.serve_http(  # type: ignore[attr-defined]  # the decorator returns a Service
-            host=record.host, port=record.port, timeout_graceful_shutdown=GRACEFUL_SECONDS
-        )
+        RecommenderService.serve_http(host=record.host, port=record.port)  # type: ignore[attr-defined]  # a Service
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

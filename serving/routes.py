@@ -147,7 +147,8 @@ def history(request: Request, user_id: Annotated[UserId, PathParameter()]) -> Hi
     try:
         user: OnlineUser | None = request.app.state.reader.read(user_id, now=recommender.clock())
     except OnlineStoreError as error:
-        raise HTTPException(503, f"The online store cannot be read: {error}") from error
+        logger.warning("A history was not read: %s", error)
+        raise HTTPException(503, "The online store cannot be read. The service's log says why.") from error
     if user is None:
         raise HTTPException(404, "Nothing is known of this user.")
     return recommender.history(user)

@@ -1,6 +1,7 @@
 """How BentoML runs the app: `serving.service:RecommenderService`. Imported by the arbiter and by every worker.
 
 The native API of BentoML costs a third more per request than a mounted FastAPI app, so the whole API is mounted.
+The mount also lets BentoML run the app's start and end.
 """
 
 from __future__ import annotations
@@ -16,19 +17,19 @@ from serving.app import create_app
 settings = load_settings()
 app = create_app(settings)
 
-# BentoML answers these before any mounted app gets to see them: ready to it means that the process has started.
-PROBES = frozenset({"/livez", "/readyz"})
 
+class StraightToApp:
+    """Hand every request to the app, past BentoML's own routes.
 
-class OwnProbes:
-    """Hand the probes to the app, which knows whether a bundle is loaded."""
+    BentoML's `/readyz` says that a process has started, ours that a bundle answers; its other pages are not needed.
+    Its limits on time and concurrency lie outside this and hold.
+    """
 
     def __init__(self, bento_app: ASGIApp) -> None:
         self.bento_app = bento_app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_probe = scope["type"] == "http" and scope["path"] in PROBES
-        await (app if is_probe else self.bento_app)(scope, receive, send)
+        await (app if scope["type"] == "http" else self.bento_app)(scope, receive, send)
 
 
 @bentoml.service(
@@ -50,4 +51,4 @@ class RecommenderService:
         return app.state.service.current is not None
 
 
-RecommenderService.add_asgi_middleware(OwnProbes)  # type: ignore[attr-defined]  # the decorator returns a Service
+RecommenderService.add_asgi_middleware(StraightToApp)  # type: ignore[attr-defined]  # the decorator returns a Service

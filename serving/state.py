@@ -111,6 +111,10 @@ class ServiceState:
         return None if pointer is None else (pointer.bundle.uri, pointer.bundle.sha256)
 
     def _load(self, where: str, sha256: str | None) -> Recommender:
+        from components.model.bundle import Bundle
+
+        from serving.recommend import Recommender
+
         if sha256 is None or not self.follows_pointer:
             folder = Path(where)
         else:
@@ -141,7 +145,7 @@ class ServiceState:
         metrics.BUNDLE_LOADS.labels("loaded").inc()
         record = WorkerRecord(pid=os.getpid(), bundle=recommender.bundle.sha256)
         write_file_whole(self._own_record, record.model_dump_json().encode())
-        logger.warning("Bundle %s serves, cutoff %s.", recommender.bundle.sha256[:12], recommender.bundle.cutoff)
+        logger.info("Bundle %s serves, cutoff %s.", recommender.bundle.sha256[:12], recommender.bundle.cutoff)
 
     def _refuse(self, key: str, error: Exception) -> None:
         self._retry_seconds = FIRST_RETRY_SECONDS if key != self._refused else self._retry_seconds * 2

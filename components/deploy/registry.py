@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_ALREADY_EXISTS, ErrorCode
+from mlflow.protos.databricks_pb2 import (
+    INVALID_PARAMETER_VALUE,
+    RESOURCE_ALREADY_EXISTS,
+    RESOURCE_DOES_NOT_EXIST,
+    ErrorCode,
+)
 from mlflow.tracking import MlflowClient
 
 from components.core.artifact import Manifest
@@ -15,6 +20,9 @@ from components.core.settings import Settings
 
 CHAMPION = "champion"
 PREVIOUS = "previous"
+
+# What MLflow answers where the model has no such alias, and where there is no such model.
+NO_SUCH_ALIAS = {ErrorCode.Name(INVALID_PARAMETER_VALUE), ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)}
 
 SHA256_TAG = "bundle_sha256"
 
@@ -74,7 +82,7 @@ class Registry:
         try:
             return str(self._client.get_model_version_by_alias(self.name, alias).version)
         except MlflowException as error:
-            if error.error_code == ErrorCode.Name(INVALID_PARAMETER_VALUE):
+            if error.error_code in NO_SUCH_ALIAS:
                 return None
             raise
 

@@ -20,9 +20,16 @@ from components.deploy.step import STEP, pointed_at, refuse_unproved
 AS_OF = datetime(2020, 3, 1, tzinfo=UTC)
 
 
+@pytest.fixture(scope="module")
+def registry_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One database for all: MLflow takes a second to make one, and another to open it."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+
+
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return load_settings(home=tmp_path, project="shop", deploy={"start_service": False})
+def settings(tmp_path: Path, registry_uri: str) -> Settings:
+    deploy = {"start_service": False, "model_name": tmp_path.name}
+    return load_settings(home=tmp_path, project="shop", deploy=deploy, tracking={"uri": registry_uri})
 
 
 @pytest.fixture
