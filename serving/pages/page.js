@@ -142,7 +142,7 @@ const SOURCES = {
   online_store: "from the online store's history",
   request: "from the basket",
   both: "from history and basket",
-  popularity: "nothing is known of them: what is popular",
+  popularity: "nobody known: what is popular",
 };
 
 function showResults(answer) {
