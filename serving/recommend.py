@@ -17,10 +17,10 @@ from components.model.bundle import Bundle
 from components.model.explain import explain, similar
 from torch import Tensor
 
-from components.core.errors import BasketweaveError
 from components.model.histories import Histories
 from components.model.ranking import top_k
 from components.model.score import REPEAT
+from serving.errors import RequestError, UnknownItemError
 from serving.online import OnlineUser
 from serving.schemas import (
     HistoryAnswer,
@@ -37,14 +37,6 @@ from serving.schemas import (
     SimilarRequest,
     Source,
 )
-
-
-class RequestError(BasketweaveError):
-    """The request asks for what this bundle or this service does not offer; its message goes to the caller (422)."""
-
-
-class UnknownItemError(BasketweaveError):
-    """The bundle has no such item (404)."""
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse, JSONResponse, Response
 
-from components.core.errors import BasketweaveError
 from serving import metrics
+from serving.errors import RequestError, UnknownItemError
 from serving.online import OnlineStoreError, OnlineUser
 from serving.schemas import (
     MOST_RESULTS,
@@ -105,7 +105,7 @@ def recommend(request: Request, body: RecommendRequest) -> RecommendAnswer:
             metrics.FALLBACKS.labels("online_store").inc()
     try:
         answer = recommender.recommend(body, user, degraded=degraded)
-    except BasketweaveError as error:
+    except RequestError as error:
         raise HTTPException(422, str(error)) from error
     metrics.RECOMMENDATIONS.labels(answer.source, answer.bundle[:12]).inc()
     if body.user_id is not None and answer.source == "popularity" and not degraded:
@@ -120,13 +120,11 @@ def recommend(request: Request, body: RecommendRequest) -> RecommendAnswer:
 @guarded.post("/similar", responses=errors(404, 413, 422))
 def similar(request: Request, body: SimilarRequest) -> SimilarAnswer:
     """Items like one item."""
-    from serving.recommend import UnknownItemError
-
     try:
         return _recommender(request).similar(body)
     except UnknownItemError as error:
         raise HTTPException(404, str(error)) from error
-    except BasketweaveError as error:
+    except RequestError as error:
         raise HTTPException(422, str(error)) from error
 
 

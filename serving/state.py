@@ -14,9 +14,9 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
-from components.model.bundle import Bundle
 from pydantic import BaseModel, ValidationError
 
 from components.core.artifact import MANIFEST, Artifact
@@ -26,7 +26,11 @@ from components.core.live import read_pointer
 from components.core.settings import Settings
 from components.core.store import Store, write_file_whole
 from serving import metrics
-from serving.recommend import Recommender
+
+if TYPE_CHECKING:  # torch loads in a worker when it loads a bundle, never in BentoML's arbiter
+    from components.model.bundle import Bundle
+
+    from serving.recommend import Recommender
 
 logger = logging.getLogger(__name__)
 
