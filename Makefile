@@ -1,0 +1,42 @@
+# Everything from a clean checkout: `make demo`, `make test`. Needs Python 3.11; `make help` lists the rest.
+#   TORCH=cpu (default) or cuda      PYTHON=python3.11      BASKETWEAVE_… settings: docs/settings.md
+SHELL := /bin/bash
+TORCH ?= cpu
+PYTHON ?= python3.11
+export TORCH PYTHON
+export DGLBACKEND = pytorch
+# Without bytecode every start compiles its libraries anew.
+unexport PYTHONDONTWRITEBYTECODE
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test test-all lint airflow stop lock clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
+
+venv: ## build .venv from locks/$(TORCH).txt, unless it is there
+	@locks/install.sh
+
+demo: venv ## a year of grocery purchases, from the log to a live recommendation service
+	@.venv/bin/basketweave run
+
+test: venv ## the test suite
+	@.venv/bin/python -m pytest -m "not slow"
+
+test-all: venv ## and the slow tests: real services, faults, a browser
+	@.venv/bin/python -m pytest
+
+lint: venv ## ruff, mypy and the import contracts
+	@.venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy && .venv/bin/lint-imports
+
+airflow: venv ## the scheduler and its web page on loopback, with the DAGs on schedule
+	@.venv/bin/basketweave airflow
+
+stop: ## end what make demo and make airflow started
+	@if [ -x .venv/bin/basketweave ]; then .venv/bin/basketweave stop; fi
+
+lock: ## write locks/*.txt anew (needs uv; UPGRADE=1 takes the newest)
+	@locks/lock.sh $(if $(UPGRADE),--upgrade)
+
+clean: stop ## delete .venv and all that runs left; the next make starts afresh
+	rm -rf .venv .basketweave .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build
