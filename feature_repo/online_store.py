@@ -100,6 +100,10 @@ class NewestSqliteOnlineStore(SqliteOnlineStore):
             )
         return int(gone.rowcount)
 
+    def settle(self, config: RepoConfig) -> None:
+        """Fold the WAL into the file, so that the file alone is the store: for copies, and for who deletes it."""
+        self._get_conn(config).execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def count_at(self, config: RepoConfig, table: FeatureView, moment: datetime) -> int:
         """How many keys hold the values of exactly this moment."""
         query = f"SELECT count(DISTINCT entity_key) FROM {_table(config, table)} WHERE event_ts = ?"  # noqa: S608

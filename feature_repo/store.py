@@ -104,6 +104,7 @@ class FeatureRepo:
         views = [view for view in self.definitions.views if view.online]
         for view in views:
             online.keep_only(self.feast.config, view, keys, known_at=moment)
+        online.settle(self.feast.config)
         return min(online.count_at(self.feast.config, view, moment) for view in views)
 
 
