@@ -37,6 +37,11 @@ def sleeper() -> Iterator[psutil.Process]:
     process.wait()
 
 
+def has_ended(process: psutil.Process) -> bool:
+    """Gone, or waiting for its adoptive parent to notice."""
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
 def record_of(process: psutil.Process, *, late_by: float = 0) -> ServiceRecord:
     return ServiceRecord(
         host="127.0.0.1",
@@ -57,7 +62,7 @@ def test_stop_ends_the_process_and_whatever_its_workers_are_at(
     stopped = stop_service(settings)
     assert stopped is not None
     assert stopped.pid == sleeper.pid
-    assert not child.is_running()
+    assert has_ended(child)
     assert find_service(settings) is None
     assert stop_service(settings) is None
 
