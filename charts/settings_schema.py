@@ -1,4 +1,5 @@
-"""Write the `settings` part of the chart's values.schema.json from the code's Settings: `python -m charts.settings_schema`.
+"""The `settings` part of the chart's values.schema.json, from the code's Settings: `python -m charts.settings_schema`.
+
 
 Helm then refuses a misspelt setting before anything is installed. A test fails when the part is stale.
 """
@@ -25,7 +26,6 @@ KEPT_KEYWORDS = frozenset(
         *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
         *("minItems", "maxItems", "minLength", "maxLength", "pattern"),
     }
-)
 )
 
 
