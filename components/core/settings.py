@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -30,6 +31,8 @@ from components.core.hashing import json_sha256
 ENV_PREFIX = "BASKETWEAVE_"
 # Read by tests, benchmarks and the Makefile, never by the pipeline.
 FOREIGN_VARIABLES = frozenset({"BASKETWEAVE_CONFIG", "BASKETWEAVE_DATA"})
+# Kubernetes puts these into every pod beside a Service called 'basketweave…'.
+SERVICE_LINK = re.compile(r"BASKETWEAVE(_\w+)?_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?)")
 
 
 class Settings(BaseSettings):
@@ -150,7 +153,7 @@ def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
     sections_ = {ENV_PREFIX + key[0].upper() for key in _known_keys()}
     known = sections_ | {ENV_PREFIX + "__".join(key).upper() for key in _known_keys()} | FOREIGN_VARIABLES
     for name in environ:
-        if name.upper().startswith(ENV_PREFIX) and name.upper() not in known:
+        if name.upper().startswith(ENV_PREFIX) and name.upper() not in known and not SERVICE_LINK.fullmatch(name):
             raise SettingsError(f"The environment variable {name} is no setting.{_nearest(name.upper(), known)}")
 
 
