@@ -32,7 +32,7 @@ ENV_PREFIX = "BASKETWEAVE_"
 # Read by tests, benchmarks and the Makefile, never by the pipeline.
 FOREIGN_VARIABLES = frozenset({"BASKETWEAVE_CONFIG", "BASKETWEAVE_DATA"})
 # Kubernetes puts these into every pod beside a Service called 'basketweave…'.
-SERVICE_LINK = re.compile(r"BASKETWEAVE(_\w+)?_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?)")
+SERVICE_LINK = re.compile(r"BASKETWEAVE(_[A-Z0-9]+)*_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?)")
 
 
 class Settings(BaseSettings):
