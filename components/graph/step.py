@@ -1,0 +1,113 @@
+"""Build the item graph and the linear filter, as of every moment that training and serving need."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+import scipy.sparse as sp
+import torch
+from safetensors.numpy import save_file
+
+from components.core.errors import ContractError
+from components.core.split import TimeSplit
+from components.core.step import Step, StepContext, StepReport
+from components.graph.checks import GraphCounts, count, refuse_unfit
+from components.graph.relations import build_relation, price_bands
+from components.graph.world import ItemWorld, read_worlds
+from components.model.item_graph import to_heterograph, write_edges
+from components.model.linear_filter import FilterExponents, build_filter
+
+
+def run(context: StepContext) -> StepReport:
+    """clean -> graph: items.parquet, and one folder a cutoff with edges, nodes and filter rows."""
+    settings = context.settings.graph
+    split = TimeSplit.of(context.moment, context.settings.split)
+    clean = context.inputs["clean"]
+    worlds = read_worlds(
+        clean.partition_paths(),
+        clean.table("catalog.parquet"),
+        cutoffs=split.graph_cutoffs,
+        min_distinct_users=settings.min_distinct_users,
+    )
+    if not len(worlds[0].item_E):
+        raise ContractError(
+            f"The log has no event before {split.graph_cutoffs[0]:%Y-%m-%d}, where the first training window starts. "
+            "Give a longer log, or lower split.window_days or split.training_windows."
+        )
+    catalog = clean.table("catalog.parquet")
+    context.output.write_table("items.parquet", _item_table(worlds[-1], catalog, num_bands=settings.price_bands))
+    counts: GraphCounts | None = None
+    for world in context.track(worlds, description="item graph", total=len(worlds)):
+        counts = _write_world(context, world, recent_days=context.settings.split.window_days)
+    assert counts is not None
+    refuse_unfit(counts, settings)
+    context.output.path("counts.json").write_text(json.dumps(counts.to_json(), indent=1, sort_keys=True))
+    hub = max(relation.largest_hub_share for relation in counts.relations.values())
+    summary = (
+        f"{counts.items:,} items ({counts.warm_items:,} warm, {counts.isolated_warm_items:,} of them isolated), "
+        f"{counts.edges:,} edges in {len(counts.relations)} relations, largest hub {hub:.1%}"
+    )
+    return StepReport(summary=summary, rows=counts.edges, statistics=counts.to_json())
+
+
+def folder_of(cutoff: datetime) -> str:
+    """Name of a cutoff's folder in the artifact."""
+    return f"cutoff={cutoff:%Y%m%dT%H%M%S}"
+
+
+def _write_world(context: StepContext, world: ItemWorld, *, recent_days: int) -> GraphCounts:
+    settings = context.settings.graph
+    folder = folder_of(world.cutoff)
+    graph = to_heterograph({name: build_relation(name, world, settings) for name in settings.relations})
+    write_edges(graph, context.output.path(f"{folder}/edges.parquet"))
+    users_I = world.distinct_users()
+    nodes = {"distinct_users": users_I, "recent_users": world.distinct_users(within_days=recent_days)}
+    context.output.write_table(f"{folder}/nodes.parquet", pa.table(nodes))
+    rows = build_filter(
+        world.user_strengths(half_life_days=settings.half_life_days),
+        exponents=FilterExponents(),
+        neighbours=settings.filter_neighbours_per_item,
+        items=np.flatnonzero(users_I >= settings.min_distinct_users),
+    )
+    _write_filter(rows, context, f"{folder}/filter.safetensors")
+    return count(graph, is_warm_I=torch.from_numpy(users_I >= settings.min_item_users))
+
+
+def _write_filter(rows: sp.csr_matrix, context: StepContext, name: str) -> None:
+    arrays = {
+        "indptr": rows.indptr.astype(np.int64),
+        "indices": rows.indices.astype(np.int32),
+        "values": rows.data.astype(np.float32),
+    }
+    save_file(arrays, context.output.path(name))
+
+
+def _item_table(world: ItemWorld, catalog: pa.Table, *, num_bands: int) -> pa.Table:
+    """Item n of every matrix is row n: item_id, title, attributes, price, price_band."""
+    title_of = dict(zip(catalog["item_id"].to_pylist(), catalog["title"].to_pylist(), strict=True))
+    category = world.attributes["category"]
+    codes = {value: code for code, value in enumerate(sorted({one for one in category if one is not None}))}
+    category_I = np.array([codes.get(one, -1) if one is not None else -1 for one in category], dtype=np.int64)
+    band_I = price_bands(world.price_I, category_I, num_bands)
+    columns: dict[str, pa.Array] = {
+        "item_id": pa.array(world.item_ids, pa.string()),
+        "title": pa.array([title_of.get(item_id) for item_id in world.item_ids], pa.string()),
+        "price": pa.array(world.price_I, pa.float32(), from_pandas=True),
+        "price_band": pa.array([None if band < 0 else f"band {band}" for band in band_I], pa.string()),
+    }
+    for name, values in sorted(world.attributes.items()):
+        columns[f"attribute:{name}"] = pa.array(values, pa.string())
+    return pa.table(columns)
+
+
+STEP = Step(
+    name="graph",
+    kind="graph",
+    inputs=("clean",),
+    sections=("graph", "split"),
+    rooms=("components.graph", "components.model"),
+    run=run,
+)

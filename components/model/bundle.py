@@ -1,0 +1,215 @@
+"""The bundle: everything that serving needs of a model, in one immutable folder. docs/architecture.md lists its files.
+
+No user is in it: histories come from the online store or the request.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from pydantic import ValidationError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from components.core.artifact import MANIFEST, ArtifactWriter, Manifest, content_sha256
+from components.core.errors import ArtifactError
+from components.core.hashing import file_sha256
+from components.model.attributes import ItemAttributes
+from components.model.golden import Golden
+from components.model.linear_filter import FilterRows
+from components.model.score import Scorer, ScoreWeights
+from components.model.terms import CountedTerms, Popularity
+from components.model.user_vector import StatisticsScaling, UserVector
+
+BUNDLE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ItemTable:
+    """Row n is item n of every vector and matrix."""
+
+    item_ids: Sequence[str]
+    index: dict[str, int]
+    titles: Sequence[str | None]
+    categories: Sequence[str | None]
+    brands: Sequence[str | None]
+    prices: npt.NDArray[np.float32]  # nan where unknown
+    popularity: npt.NDArray[np.int64]  # distinct users at the cutoff
+
+    def __len__(self) -> int:
+        return len(self.item_ids)
+
+    def display(self, item: int) -> str:
+        """What a person should read: the title, or the id where there is none."""
+        return self.titles[item] or self.item_ids[item]
+
+
+class Bundle:
+    """A loaded bundle."""
+
+    def __init__(self, *, manifest: Manifest, facts: dict[str, Any], items: ItemTable, scorer: Scorer) -> None:
+        self.sha256 = manifest.content_sha256
+        self.run_id = manifest.run_id
+        self.as_of = manifest.as_of
+        self.cutoff = datetime.fromisoformat(facts["cutoff"])
+        self.format_version: int = facts["format_version"]
+        self.facts = facts
+        self.items = items
+        self.scorer = scorer
+        self.statistics_names: tuple[str, ...] = scorer.scaling.names
+        self.golden = Golden.from_json(facts["golden"])
+
+    @classmethod
+    def load(cls, folder: Path) -> Bundle:
+        """Read a bundle after checking every file against its manifest, and its golden answer against its own score.
+
+        Raises:
+            ArtifactError: missing, damaged, of another format version, or not answering as it did when it was made.
+        """
+        manifest = verified_manifest(folder)
+        facts = json.loads((folder / "bundle.json").read_text())
+        if facts.get("format_version") != BUNDLE_VERSION:
+            raise ArtifactError(
+                f"{folder} is a bundle of format {facts.get('format_version')}; this version reads {BUNDLE_VERSION}. "
+                "Train it again."
+            )
+        items_table = pq.read_table(folder / "items.parquet")
+        scorer = _read_scorer(folder, facts, items_table)
+        return cls(manifest=manifest, facts=facts, items=_item_table(items_table), scorer=scorer)
+
+
+def verified_manifest(folder: Path) -> Manifest:
+    """The folder's manifest, after every file's hash was compared with it."""
+    try:
+        manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise ArtifactError(f"{folder} is no bundle: its {MANIFEST} is missing or cannot be read.") from error
+    if manifest.kind != "bundle":
+        raise ArtifactError(f"{folder} holds a '{manifest.kind}', not a bundle.")
+    for entry in manifest.files:
+        path = folder / entry.path
+        if not path.is_file() or file_sha256(path) != entry.sha256:
+            raise ArtifactError(f"{path} is missing or damaged: its hash is not the manifest's. Use another bundle.")
+    if content_sha256(manifest.kind, manifest.files, manifest.partitions) != manifest.content_sha256:
+        raise ArtifactError(f"{folder / MANIFEST} was changed: its content hash does not fit its files.")
+    return manifest
+
+
+def write_bundle(
+    output: ArtifactWriter,
+    *,
+    items: pa.Table,
+    attributes: ItemAttributes,
+    scorer: Scorer,
+    cutoff: datetime,
+    facts: dict[str, Any],
+) -> None:
+    """Write every file of a bundle but the manifest.
+
+    Args:
+        items: item_id, title, price, price_band and `attribute:*` columns of I items.
+        facts: what else should be known of it (recipe, validation scores); JSON-able.
+    """
+    counted = scorer.counted
+    popularity = counted.popularity
+    written = items.append_column("distinct_users", pa.array(popularity.ever_I.long().numpy()))
+    written = written.append_column("recent_users", pa.array(popularity.recent_I.long().numpy()))
+    output.write_table("items.parquet", written)
+    save_file(
+        {"history": scorer.history_ID.contiguous(), "target": scorer.target_ID.contiguous()},
+        output.path("vectors.safetensors"),
+    )
+    rows = counted.filter_rows
+    filter_tensors = {"indptr": rows.indptr, "indices": rows.indices, "values": rows.values}
+    save_file(filter_tensors, output.path("filter.safetensors"))
+    state = {name: tensor.contiguous() for name, tensor in scorer.user_vector.state_dict().items()}
+    save_file(state, output.path("user_vector.safetensors"))
+    save_file({"codes": attributes.codes_IA.contiguous()}, output.path("attributes.safetensors"))
+    golden = Golden.of(scorer, popularity=popularity.ever_I)
+    content = {
+        "format_version": BUNDLE_VERSION,
+        "cutoff": cutoff.isoformat(),
+        "temperature": scorer.temperature,
+        "dim": scorer.target_ID.shape[1],
+        "user_half_life_days": scorer.user_vector.half_life_days,
+        "counted_half_life_days": counted.half_life_days,
+        "weights": asdict(scorer.weights),
+        "statistics": asdict(scorer.scaling),
+        "attributes": {
+            "names": attributes.names,
+            "sizes": attributes.sizes,
+            "affinity_names": attributes.affinity_names,
+        },
+        "golden": golden.to_json(),
+        **facts,
+    }
+    output.path("bundle.json").write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False))
+
+
+def _read_scorer(folder: Path, facts: dict[str, Any], items: pa.Table) -> Scorer:
+    vectors = load_file(folder / "vectors.safetensors")
+    rows = load_file(folder / "filter.safetensors")
+    scaling = StatisticsScaling(**{name: tuple(value) for name, value in facts["statistics"].items()})
+    user_vector = UserVector(
+        num_items=len(items),
+        dim=facts["dim"],
+        num_statistics=len(scaling.names),
+        half_life_days=facts["user_half_life_days"],
+    )
+    user_vector.load_state_dict(load_file(folder / "user_vector.safetensors"))
+    described = facts["attributes"]
+    attributes = ItemAttributes(
+        tuple(described["names"]),
+        load_file(folder / "attributes.safetensors")["codes"],
+        tuple(described["sizes"]),
+        tuple(described["affinity_names"]),
+    )
+    popularity = Popularity(_float_tensor(items, "distinct_users"), _float_tensor(items, "recent_users"))
+    return Scorer(
+        history_ID=vectors["history"],
+        target_ID=vectors["target"],
+        user_vector=user_vector,
+        scaling=scaling,
+        temperature=facts["temperature"],
+        counted=CountedTerms(
+            filter_rows=FilterRows(rows["indptr"], rows["indices"], rows["values"]),
+            attributes=attributes,
+            popularity=popularity,
+            half_life_days=facts["counted_half_life_days"],
+        ),
+        weights=ScoreWeights(**facts["weights"]),
+    )
+
+
+def _float_tensor(items: pa.Table, name: str) -> Tensor:
+    return torch.from_numpy(items[name].to_numpy().astype(np.float32))
+
+
+def _item_table(items: pa.Table) -> ItemTable:
+    item_ids = items["item_id"].to_pylist()
+
+    def column(name: str) -> list[str | None]:
+        if name not in items.column_names:
+            return [None] * len(item_ids)
+        values: list[str | None] = items[name].to_pylist()
+        return values
+
+    return ItemTable(
+        item_ids=item_ids,
+        index={item_id: row for row, item_id in enumerate(item_ids)},
+        titles=column("title"),
+        categories=column("attribute:category"),
+        brands=column("attribute:brand"),
+        prices=items["price"].to_numpy(zero_copy_only=False).astype(np.float32),
+        popularity=items["distinct_users"].to_numpy().astype(np.int64),
+    )

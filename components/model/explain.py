@@ -1,0 +1,92 @@
+"""Why an item is recommended, and what is like it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from components.model.attributes import UNKNOWN
+from components.model.bundle import Bundle
+from components.model.histories import Histories
+from components.model.score import REPEAT, SIMILARITY
+
+BECAUSE = 3  # history items named in an explanation
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Shares are of what the terms add above the average item, positive parts only; they sum to 1."""
+
+    shares: dict[str, float]
+    because: list[tuple[int, float]]  # (history item, its part of the filter's and the similarity's pull)
+    sentence: str
+
+
+def explain(
+    bundle: Bundle, history: Histories, statistics_BF: Tensor, item: int, *, include_seen: bool = False
+) -> Explanation:
+    """Explain one item for one user (`history` of one row)."""
+    terms = bundle.scorer.terms(history, statistics_BF, include_seen=include_seen)
+    return explain_from_terms(bundle, history, terms, item)
+
+
+def explain_from_terms(bundle: Bundle, history: Histories, terms: dict[str, Tensor], item: int) -> Explanation:
+    """As `explain`, where the caller has computed the weighted terms already."""
+    lifts = {name: float(term[0, item] - term.mean()) for name, term in terms.items()}
+    positive = {name: max(lift, 0.0) for name, lift in lifts.items()}
+    total = sum(positive.values())
+    shares = {name: lift / total for name, lift in positive.items()} if total > 0 else {}
+    because = _because(bundle, history, item)
+    return Explanation(shares=shares, because=because, sentence=_sentence(bundle, shares, because, item))
+
+
+def similar(bundle: Bundle, item: int, *, k: int) -> list[tuple[int, float]]:
+    """Nearest items by target vector (cosine), the item itself left out."""
+    cosine_I = bundle.scorer.target_ID @ bundle.scorer.target_ID[item]
+    cosine_I[item] = -torch.inf
+    values, items = torch.topk(cosine_I, min(k, len(cosine_I) - 1))
+    return list(zip(items.tolist(), values.tolist(), strict=True))
+
+
+def _because(bundle: Bundle, history: Histories, item: int) -> list[tuple[int, float]]:
+    """History items by what they add to the filter's value of `item`; by vector where the filter has no entry."""
+    if not len(history.items):
+        return []
+    counted = bundle.scorer.counted
+    strengths_N = history.strengths(half_life_days=counted.half_life_days)
+    rows = counted.filter_rows
+    pulls = []
+    for place, other in enumerate(history.items.tolist()):
+        entries = slice(int(rows.indptr[other]), int(rows.indptr[other + 1]))
+        hit = rows.values[entries][rows.indices[entries] == item]
+        pulls.append(float(strengths_N[place]) * (float(hit[0]) if len(hit) else 0.0))
+    if not any(pulls):
+        cosine_N = bundle.scorer.history_ID[history.items] @ bundle.scorer.target_ID[item]
+        pulls = (strengths_N * cosine_N.clamp(min=0)).tolist()
+    total = sum(pulls)
+    if total <= 0:
+        return []
+    ranked = sorted(zip(history.items.tolist(), pulls, strict=True), key=lambda pair: -pair[1])[:BECAUSE]
+    return [(other, pull / total) for other, pull in ranked if pull > 0]
+
+
+def _sentence(bundle: Bundle, shares: dict[str, float], because: list[tuple[int, float]], item: int) -> str:
+    if not shares:
+        return "Popular with other customers"
+    strongest = max(shares, key=lambda name: shares[name])
+    if strongest == REPEAT:
+        return "You buy this often"
+    if strongest in {SIMILARITY, "filter"} and because:
+        return f"Goes with {bundle.items.display(because[0][0])}"
+    if strongest.startswith("affinity_"):
+        name = strongest.removeprefix("affinity_")
+        attributes = bundle.scorer.counted.attributes
+        if int(attributes.codes(name)[item]) != UNKNOWN:
+            value = {"category": bundle.items.categories, "brand": bundle.items.brands}.get(name)
+            shown = value[item] if value is not None else None
+            return f"You often choose {shown}" if shown else f"Fits the {name.replace('_', ' ')} that you choose"
+    if because:
+        return f"Goes with {bundle.items.display(because[0][0])}"
+    return "Popular with other customers"

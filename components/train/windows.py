@@ -1,0 +1,59 @@
+"""A training window: what was known at its start, and what each user then took that was new to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from components.model.encoders import ItemGraph
+from components.model.histories import Histories
+from components.model.losses import Targets
+from components.model.terms import CountedTerms
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingWindow:
+    """Inputs of B users over I items, all from before the window; targets from inside it."""
+
+    histories: Histories
+    statistics_BF: Tensor  # standardised, nan where unknown
+    graph: ItemGraph
+    item_degree_I: Tensor
+    has_id_I: Tensor  # (I,) bool: enough users at the window's start to learn an id vector
+    counted: CountedTerms
+    candidates_C: Tensor  # (C,) items that compete
+    targets: Histories  # (B rows) items of I taken in the window; weights and ages unused
+
+    def __len__(self) -> int:
+        return len(self.histories)
+
+    @property
+    def item_positions(self) -> Tensor:
+        """(I,) place of an item among the candidates, -1 where it does not compete."""
+        position = torch.full_like(self.item_degree_I, -1, dtype=torch.int64)
+        position[self.candidates_C] = torch.arange(len(self.candidates_C), device=position.device)
+        return position
+
+    def new_targets(self) -> Histories:
+        """Targets that compete and were new to the user, as candidate positions."""
+        num_items = len(self.item_degree_I)
+        key = self.targets.user_of_entry * num_items + self.targets.items
+        seen = self.histories.user_of_entry * num_items + self.histories.items
+        position = self.item_positions
+        kept = self.targets.keep(~torch.isin(key, seen) & (position[self.targets.items] >= 0))
+        return Histories(kept.indptr, position[kept.items], kept.weights, kept.ages_days)
+
+    def seen_positions(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Row (of `rows`) and candidate position of everything these users have seen."""
+        histories = self.histories.rows(rows)
+        position = self.item_positions[histories.items]
+        return histories.user_of_entry[position >= 0], position[position >= 0]
+
+
+def softmax_targets(targets: Histories, *, power: float = 0.5) -> Targets:
+    """A user's items weigh |T|^-power each: with ½, busy users count more, but not in proportion."""
+    lengths = targets.lengths.clamp(min=1).float()
+    weights = torch.repeat_interleave(lengths**-power, targets.lengths)
+    return Targets(targets.indptr, targets.items, weights / weights.sum().clamp(min=1e-12))
