@@ -13,10 +13,10 @@ from datetime import datetime
 
 import numpy as np
 import torch
-from components.model.bundle import Bundle
-from components.model.explain import explain, similar
 from torch import Tensor
 
+from components.model.bundle import Bundle
+from components.model.explain import explain_from_terms, similar
 from components.model.histories import Histories
 from components.model.ranking import top_k
 from components.model.score import REPEAT
@@ -76,7 +76,9 @@ class Recommender:
         if len(request.items) > self.max_history:
             raise RequestError(f"'items' may have at most {self.max_history} entries.")
         known = self._know(request.items, user)
-        scores = self.bundle.scorer.score(known.histories, known.statistics, include_seen=request.include_seen)
+        # The terms once: their sum is the score, and the reasons are read from them.
+        terms = self.bundle.scorer.terms(known.histories, known.statistics, include_seen=request.include_seen)
+        scores = torch.stack([term.expand(1, -1) for term in terms.values()]).sum(dim=0)
         items, values = top_k(
             scores,
             k=min(request.k, len(self.bundle.items.item_ids)),
@@ -85,7 +87,7 @@ class Recommender:
         )
         return RecommendAnswer(
             items=[
-                self._explained(known, index, value, include_seen=request.include_seen)
+                self._explained(known, terms, index, value)
                 for index, value in zip(items[0].tolist(), values[0].tolist(), strict=True)
                 if index >= 0
             ],
@@ -201,8 +203,8 @@ class Recommender:
         allowed_I[excluded] = False
         return allowed_I
 
-    def _explained(self, known: Known, index: int, score: float, *, include_seen: bool) -> RecommendedItem:
-        explanation = explain(self.bundle, known.histories, known.statistics, index, include_seen=include_seen)
+    def _explained(self, known: Known, terms: dict[str, Tensor], index: int, score: float) -> RecommendedItem:
+        explanation = explain_from_terms(self.bundle, known.histories, terms, index)
         return RecommendedItem(
             score=score,
             reasons=[explanation.sentence] if explanation.sentence else [],

@@ -29,7 +29,6 @@ from serving import metrics
 
 if TYPE_CHECKING:  # torch loads in a worker when it loads a bundle, never in BentoML's arbiter
     from components.model.bundle import Bundle
-
     from serving.recommend import Recommender
 
 logger = logging.getLogger(__name__)
@@ -75,14 +74,15 @@ class ServiceState:
         if wanted is None:
             self.reason = "There is no deploy pointer yet. Run the pipeline, or serve a bundle by --bundle."
             return
-        key, sha256 = wanted
+        where, sha256 = wanted
+        key = f"{where}@{sha256}"
         if self.current is not None and self.current.bundle.sha256 == sha256:
             self.reason = None
             return
         if key == self._refused and time.monotonic() < self._next_try:
             return
         try:
-            self._swap(self._load(key, sha256))
+            self._swap(self._load(where, sha256))
         except (BasketweaveError, OSError, ValueError, KeyError) as error:
             self._refuse(key, error)
 
@@ -116,7 +116,6 @@ class ServiceState:
 
     def _load(self, where: str, sha256: str | None) -> Recommender:
         from components.model.bundle import Bundle
-
         from serving.recommend import Recommender
 
         if sha256 is None or not self.follows_pointer:
@@ -127,7 +126,7 @@ class ServiceState:
         bundle = Bundle.load(folder)
         if sha256 is not None and bundle.sha256 != sha256:
             raise ArtifactError(f"{where} is not the bundle that the pointer names: its hash differs.")
-        bundle.golden.check(bundle)
+        bundle.golden.check(bundle.scorer)
         recommender = Recommender(
             bundle,
             clock=service_clock(self.settings, bundle),
@@ -177,9 +176,8 @@ def service_clock(settings: Settings, bundle: Bundle) -> Callable[[], datetime]:
 
 
 def local_folder(artifact: Artifact, *, cache: Path) -> Path:
-    """A folder on this machine with the artifact's files, hashes checked, and its manifest."""
+    """A folder on this machine with the artifact's files and manifest; the reader checks their hashes."""
     if artifact.store.is_local:
-        artifact.verify()
         return Path(artifact.store.path(artifact.store.relative(artifact.manifest.uri)))
     folder = cache / artifact.manifest.content_sha256
     for name in artifact.file_names:

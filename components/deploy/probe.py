@@ -14,7 +14,7 @@ from components.core.live import ServiceRecord
 from components.core.settings import Settings
 
 TIMEOUT_SECONDS = 5.0
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.25
 # A loopback service is never reached through a proxy, whatever the environment says.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
