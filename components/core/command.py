@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,6 +30,13 @@ def load_step(name: str) -> Any:
 
 def run_command(name: str, summary: str) -> None:
     """Parse the command line of step `name`, run it, print one line. Errors are one sentence and exit status 1."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(step_command(name, summary))
+    with_one_sentence(app, prog_name=f"python -m components.{name}")
+
+
+def step_command(name: str, summary: str) -> Callable[..., None]:
+    """The options of step `name` as a function that typer can take."""
 
     def command(
         given: Annotated[
@@ -50,9 +58,7 @@ def run_command(name: str, summary: str) -> None:
         )
 
     command.__doc__ = summary
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(command)
-    with_one_sentence(app, prog_name=f"python -m components.{name}")
+    return command
 
 
 def execute_and_print(
@@ -101,7 +107,9 @@ def with_one_sentence(app: typer.Typer, *, prog_name: str) -> None:
     try:
         app(prog_name=prog_name)
     except BasketweaveError as error:
-        Console(stderr=True).print(f"[red]{escape(prog_name)}:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        Console(stderr=True).print(
+            f"[red]{escape(prog_name)}:[/] {escape(str(error))}", highlight=False, soft_wrap=True
+        )
         sys.exit(1)
 
 

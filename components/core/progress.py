@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
+from rich.progress import Progress as Bars
 from rich.progress import track
 
 T = TypeVar("T")
@@ -23,3 +25,13 @@ class Progress:
         if not self.console.is_terminal:
             return items
         return track(items, description=description, total=total, console=self.console, transient=True)
+
+    @contextmanager
+    def bar(self, description: str, *, total: int) -> Iterator[Callable[[], None]]:
+        """A bar for work that is no loop of the caller's; gives the function that advances it by one."""
+        if not self.console.is_terminal:
+            yield lambda: None
+            return
+        with Bars(console=self.console, transient=True) as bars:
+            task = bars.add_task(description, total=total)
+            yield lambda: bars.advance(task)

@@ -51,6 +51,8 @@ EVENT_WEIGHTS: dict[str, float] = {
     "rating": 1.0,
     "impression": 0.0,
 }
+# Of a kind that a shop adds and nobody has weighed.
+UNLISTED_EVENT_WEIGHT = 0.2
 
 # One row a user and moment; lists run from the most recent item to the oldest.
 USER_HISTORY = pa.schema(

@@ -60,7 +60,16 @@ class ValidateSettings(Section):
     """A day with fewer rows than this share of the median of the days before it is reported."""
     max_rows_ratio: float = Field(default=10, gt=0)
     recent_days: int = Field(default=28, ge=1)
-    """How many days before a day its row count is compared with."""
+    """How many days before a day its row count and median price are compared with."""
+    min_price_ratio: float = Field(default=0.2, ge=0)
+    """A day whose median price is under this share of the days' before it is reported: prices in another unit, say."""
+    max_price_ratio: float = Field(default=5, gt=0)
+    max_gap_days: float = Field(default=30, gt=0)
+    """A longer time without any event stops the run: one wrong time in the future would move `as_of` there."""
+    example_rows: int = Field(default=5, ge=0)
+    """Quarantined rows that the quality page shows a reason, users made unrecognisable."""
+    data_docs: bool = False
+    """Also write Great Expectations' own pages; they load from the internet when they are looked at."""
 
 
 class FeatureSettings(Section):
@@ -104,16 +113,19 @@ class TrainSettings(Section):
 
     encoder: str = "light"
     """Name of an encoder in components/model/encoders.py."""
-    embedding_dim: int = Field(default=128, ge=2)
+    embedding_dim: int = Field(default=64, ge=2)
     num_layers: int = Field(default=1, ge=0)
-    learning_rate: float = Field(default=0.03, gt=0)
+    learning_rate: float = Field(default=0.003, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     temperature: float = Field(default=0.1, gt=0)
     batch_users: int = Field(default=1024, ge=1)
-    max_epochs: int = Field(default=10, ge=1)
+    max_epochs: int = Field(default=8, ge=1)
     patience: int = Field(default=2, ge=1)
     """Evaluations on the validation slice without a gain before training stops."""
     history_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    """Share of a history hidden at random in each training step."""
+    id_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of items whose id vector is hidden in each training step, so that content learns to stand alone."""
     seed: int = 20_261_124
     device: Literal["auto", "cpu", "cuda"] = "auto"
 

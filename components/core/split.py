@@ -63,3 +63,8 @@ class TimeSplit:
     def snapshot_times(self) -> tuple[datetime, ...]:
         """Moments at which user features are read, oldest first."""
         return (*self.graph_cutoffs, self.as_of)
+
+
+def cutoff_folder(cutoff: datetime) -> str:
+    """Name of a cutoff's folder in the graph artifact."""
+    return f"cutoff={cutoff:%Y%m%dT%H%M%S}"

@@ -9,7 +9,7 @@ from datetime import datetime
 from components.core.artifact import Artifact, ArtifactRef
 from components.core.errors import BasketweaveError
 from components.core.split import TimeSplit
-from components.evaluate.user_inputs import has_snapshot
+from components.inputs.users import has_snapshot
 from components.model.bundle import Bundle
 
 # Kinds that a bundle is made from; graph is not an input of this step and is looked up.

@@ -23,7 +23,6 @@ from components.core.split import TimeSplit
 from components.core.step import Step, StepContext, StepReport
 from components.evaluate import figures
 from components.evaluate.contest import ALL_ITEMS, MODEL, NEW_ITEMS, BaselineEntrant, ModelEntrant, rank_users
-from components.evaluate.events import read_events
 from components.evaluate.examples import pick_examples, term_shares
 from components.evaluate.gates import Judgement, judge
 from components.evaluate.lineage import check_lineage, unreadable
@@ -31,7 +30,8 @@ from components.evaluate.model_card import lineage, render_model_card
 from components.evaluate.report import Measured, render_report
 from components.evaluate.scorecard import Scorecard, finite_or_none, score_setting, score_slices
 from components.evaluate.tuning import choose_baselines, describe, new_targets
-from components.evaluate.user_inputs import read_histories, read_statistics
+from components.inputs.events import read_events
+from components.inputs.users import read_histories, read_statistics
 from components.model.bundle import Bundle
 
 SEED = 20_171_231
@@ -255,6 +255,6 @@ STEP = Step(
     kind="evaluation",
     inputs=("clean", "features", "bundle"),
     sections=("evaluate", "split"),
-    rooms=("components.evaluate", "components.measures", "components.model"),
+    rooms=("components.evaluate", "components.inputs", "components.measures", "components.model"),
     run=run,
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +11,7 @@ import torch
 from safetensors.numpy import save_file
 
 from components.core.errors import ContractError
-from components.core.split import TimeSplit
+from components.core.split import TimeSplit, cutoff_folder
 from components.core.step import Step, StepContext, StepReport
 from components.graph.checks import GraphCounts, count, refuse_unfit
 from components.graph.relations import build_relation, price_bands
@@ -53,14 +52,9 @@ def run(context: StepContext) -> StepReport:
     return StepReport(summary=summary, rows=counts.edges, statistics=counts.to_json())
 
 
-def folder_of(cutoff: datetime) -> str:
-    """Name of a cutoff's folder in the artifact."""
-    return f"cutoff={cutoff:%Y%m%dT%H%M%S}"
-
-
 def _write_world(context: StepContext, world: ItemWorld, *, recent_days: int) -> GraphCounts:
     settings = context.settings.graph
-    folder = folder_of(world.cutoff)
+    folder = cutoff_folder(world.cutoff)
     graph = to_heterograph({name: build_relation(name, world, settings) for name in settings.relations})
     write_edges(graph, context.output.path(f"{folder}/edges.parquet"))
     users_I = world.distinct_users()

@@ -42,3 +42,6 @@ class ItemAttributes:
 
     def size(self, name: str) -> int:
         return self.sizes[self.names.index(name)]
+
+    def to(self, device: torch.device) -> ItemAttributes:
+        return ItemAttributes(self.names, self.codes_IA.to(device), self.sizes, self.affinity_names)

@@ -91,6 +91,9 @@ class FilterRows:
             torch.from_numpy(matrix.data.astype(np.float32)),
         )
 
+    def to(self, device: torch.device) -> FilterRows:
+        return FilterRows(self.indptr.to(device), self.indices.to(device), self.values.to(device))
+
     @property
     def num_items(self) -> int:
         return len(self.indptr) - 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -83,3 +83,20 @@ class Recommender(nn.Module):
         """-> (B, D) unit vectors."""
         vectors: Tensor = self.user_vector(histories, statistics_BF, history_ID)
         return vectors
+
+    @torch.no_grad()
+    def over_items(self, items: Tensor, *, num_items: int) -> Recommender:
+        """The same network over a table of `num_items`, in which its own items stand at the rows `items`.
+
+        Rows of other items get no id vector: content and neighbours speak for them.
+        """
+        wider = Recommender(replace(self.config, num_items=num_items))
+        own = self.state_dict()
+        state = wider.state_dict()
+        for name in state:
+            if name.startswith("id_tables.") or name == "user_vector.item_degree_I":
+                state[name][items] = own[name]
+            else:
+                state[name] = own[name]
+        wider.load_state_dict(state)
+        return wider.eval()

@@ -51,6 +51,14 @@ class CountedTerms:
         }
         self._priors = {name: self._prior(name) for name in attributes.affinity_names}
 
+    def to(self, device: torch.device) -> CountedTerms:
+        return CountedTerms(
+            filter_rows=self.filter_rows.to(device),
+            attributes=self.attributes.to(device),
+            popularity=Popularity(self.popularity.ever_I.to(device), self.popularity.recent_I.to(device)),
+            half_life_days=self.half_life_days,
+        )
+
     @property
     def names(self) -> tuple[str, ...]:
         return ("filter", *(f"affinity_{name}" for name in self.attributes.affinity_names), *self._constant)

@@ -50,6 +50,7 @@ def train(
     config: LoopConfig,
     base_weights: Mapping[str, float],
     validate: Callable[[Recommender], float] | None,
+    stop_after: int | None = None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> list[Epoch]:
     """Train in place and leave the best epoch's weights in `model`.
@@ -57,6 +58,7 @@ def train(
     Args:
         base_weights: weights of the counted terms in the base logits; an empty mapping trains the similarity alone.
         validate: called after each epoch, higher is better; None runs all epochs and keeps the last.
+        stop_after: epochs to run of the `max_epochs` that the learning rate is planned for.
 
     Raises:
         StopError: the loss is not a number.
@@ -68,12 +70,13 @@ def train(
     batches_per_epoch = sum(math.ceil(len(window) / config.batch_users) for window in windows)
     total_steps = batches_per_epoch * config.max_epochs
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(1 - step / total_steps, 0.02))
+    attributes = attributes.to(next(model.parameters()).device)
     bases = [base_logits(window, base_weights) for window in windows]
     dtype = matmul_dtype(next(model.parameters()).device)
 
     epochs: list[Epoch] = []
     best, best_state, since_best = -math.inf, None, 0
-    for number in range(1, config.max_epochs + 1):
+    for number in range(1, (stop_after or config.max_epochs) + 1):
         model.train()
         total_loss, num_batches = 0.0, 0
         plan = [

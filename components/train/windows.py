@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -28,6 +28,22 @@ class TrainingWindow:
 
     def __len__(self) -> int:
         return len(self.histories)
+
+    def to(self, device: torch.device) -> TrainingWindow:
+        """The same window on another device."""
+        if device == self.item_degree_I.device:
+            return self
+        return replace(
+            self,
+            histories=self.histories.to(device),
+            statistics_BF=self.statistics_BF.to(device),
+            graph={name: matrix.to(device) for name, matrix in self.graph.items()},
+            item_degree_I=self.item_degree_I.to(device),
+            has_id_I=self.has_id_I.to(device),
+            counted=self.counted.to(device),
+            candidates_C=self.candidates_C.to(device),
+            targets=self.targets.to(device),
+        )
 
     @property
     def item_positions(self) -> Tensor:
