@@ -1,6 +1,5 @@
 """The `settings` part of the chart's values.schema.json, from the code's Settings: `python -m charts.settings_schema`.
 
-
 Helm then refuses a misspelt setting before anything is installed. A test fails when the part is stale.
 """
 

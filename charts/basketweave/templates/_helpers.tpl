@@ -60,13 +60,42 @@ app.kubernetes.io/component: service
 {{- default (include "basketweave.artifacts" .) .Values.storage.uri -}}
 {{- end -}}
 
-{{- /* basketweave.toml: the settings of the values, and those that only the chart knows. */ -}}
-{{- define "basketweave.toml" -}}
+{{- /* The settings of the values, and those that only the chart knows, as YAML. */ -}}
+{{- define "basketweave.settings" -}}
 {{- $own := dict
       "home" (include "basketweave.home" .)
       "storage_root" (include "basketweave.storageRoot" .)
       "deploy" (dict "start_service" false) -}}
-{{- toToml (mergeOverwrite (deepCopy .Values.settings) $own) -}}
+{{- mergeOverwrite (deepCopy .Values.settings) $own | toYaml -}}
+{{- end -}}
+
+{{- define "basketweave.toml" -}}
+{{- include "basketweave.settings" . | fromYaml | toToml -}}
+{{- end -}}
+
+{{- /* The same settings as environment variables: BASKETWEAVE_TRAIN__SEED: "7". */ -}}
+{{- define "basketweave.environment" -}}
+{{- $variables := dict -}}
+{{- range $name, $value := include "basketweave.settings" . | fromYaml -}}
+{{- if kindIs "map" $value -}}
+{{- range $field, $setting := $value -}}
+{{- if not (kindIs "invalid" $setting) -}}
+{{- $_ := set $variables (printf "BASKETWEAVE_%s__%s" (upper $name) (upper $field)) (include "basketweave.variable" $setting) -}}
+{{- end -}}
+{{- end -}}
+{{- else -}}
+{{- $_ := set $variables (printf "BASKETWEAVE_%s" (upper $name)) (include "basketweave.variable" $value) -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $variables -}}
+{{- end -}}
+
+{{- /* Numbers without the exponent that Go gives to large ones; lists and maps as JSON. */ -}}
+{{- define "basketweave.variable" -}}
+{{- if kindIs "string" . -}}{{ . }}
+{{- else if and (kindIs "float64" .) (eq . (floor .)) -}}{{ int64 . }}
+{{- else -}}{{ toJson . }}
+{{- end -}}
 {{- end -}}
 
 {{- define "basketweave.podSecurityContext" -}}
