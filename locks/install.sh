@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Build .venv from locks/$TORCH.txt (TORCH=cpu, the default, or cuda), with uv where it is there, else with pip.
-# A whole environment of this lock is left alone; a half-built one, or one of another lock, is built anew.
+# A whole environment of this lock is left alone, one of an older lock is brought up to it, a half-built one is built anew.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,7 +17,8 @@ stop() {
 
 [ -f "$lock" ] || stop "TORCH=$torch is not known. Use TORCH=cpu or TORCH=cuda."
 wanted="$torch $(sha256sum "$lock" | cut -d' ' -f1)"
-[ "$(cat "$stamp" 2>/dev/null || true)" != "$wanted" ] || exit 0
+have="$(cat "$stamp" 2>/dev/null || true)"
+[ "$have" != "$wanted" ] || exit 0
 
 uv=""
 if [ -z "${NO_UV:-}" ]; then uv="$(command -v uv || true)"; fi
@@ -27,7 +28,8 @@ fi
 
 started=$SECONDS
 echo "Building $venv from $lock with $([ -n "$uv" ] && echo uv || echo pip): about 2 GB, a few minutes." >&2
-rm -rf "$venv"
+rm -f "$stamp"
+[ "${have%% *}" = "$torch" ] || rm -rf "$venv"
 find_links="${UV_FIND_LINKS:-${PIP_FIND_LINKS:-}}"
 requirements="$(mktemp)"
 trap 'rm -f "$requirements"' EXIT
@@ -39,13 +41,13 @@ else
 fi
 
 if [ -n "$uv" ]; then
-    "$uv" venv --quiet --python "$([ -x "$(command -v "$python")" ] && echo "$python" || echo 3.11)" "$venv"
+    [ -d "$venv" ] || "$uv" venv --quiet --python "$([ -x "$(command -v "$python")" ] && echo "$python" || echo 3.11)" "$venv"
     if [ -n "$find_links" ]; then export UV_FIND_LINKS="$find_links"; elif [ "$torch" = cpu ]; then export UV_TORCH_BACKEND=cpu; fi
     # The lock is whole, so nothing is resolved; a test holds it to that.
     VIRTUAL_ENV="$venv" "$uv" pip install --quiet --no-deps --requirements "$requirements"
     VIRTUAL_ENV="$venv" "$uv" pip install --quiet --no-deps --no-build-isolation --editable .
 else
-    "$python" -m venv "$venv"
+    [ -d "$venv" ] || "$python" -m venv "$venv"
     pip=("$venv/bin/python" -m pip --disable-pip-version-check install -qq --no-deps --no-compile)
     if [ "$torch" = cpu ] && [ -z "$find_links" ]; then
         # The package index's own Linux build is the CUDA one, 5 GB with its libraries.

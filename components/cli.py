@@ -1,0 +1,140 @@
+"""`basketweave`: the whole pipeline, its steps, its service and its scheduler from one command.
+
+Heavy libraries are imported inside the commands that need them, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from components.core.command import PIPELINE, step_command, with_one_sentence
+from components.core.settings import Settings, child_environment, load_settings
+from components.simulate.command import command as simulate
+
+app = typer.Typer(
+    help="Live recommendations from a graph neural network, proved better before they serve.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+steps = typer.Typer(
+    help="Run one step alone, on the latest artifacts of its inputs.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(steps, name="step")
+for _name in PIPELINE:
+    steps.command(_name)(step_command(_name, f"Run {_name} alone, on the latest artifacts of its inputs."))
+
+Project = Annotated[str | None, typer.Option(help="Name of the shop. [default: the setting 'project']")]
+
+
+@app.command()
+def run(
+    profile: Annotated[
+        str | None, typer.Option(help="Source profile, such as complete_journey or online_retail.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder or file that the profile reads.")] = None,
+    events: Annotated[
+        str | None, typer.Option(help="Your own log: path, glob or URI of parquet, CSV or JSONL files.")
+    ] = None,
+    catalog: Annotated[str | None, typer.Option(help="Your own catalogue, if there is one.")] = None,
+    as_of: Annotated[str | None, typer.Option(help="Judge time as of this moment (ISO, UTC).")] = None,
+    day: Annotated[str | None, typer.Option(help="Ingest this day alone (ISO date) and keep the others.")] = None,
+    project: Annotated[
+        str | None,
+        typer.Option(help="Name of the shop. [default: the setting 'project', else the profile, else 'shop']"),
+    ] = None,
+) -> None:
+    """Run the whole pipeline once, from the log to a live service. Exit status 3: the model was not promoted."""
+    from components.cli_run import run_pipeline, run_settings
+
+    settings = run_settings(profile=profile, data=data, events=events, catalog=catalog, project=project)
+    sys.exit(run_pipeline(settings, as_of=as_of, day=day))
+
+
+@app.command()
+def serve(
+    bundle: Annotated[Path | None, typer.Option(help="Bundle to serve; what is deployed when left out.")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="A free one when left out.")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on; other than loopback only with API keys.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes.")] = None,
+    project: Project = None,
+) -> None:
+    """Serve recommendations over HTTP until Ctrl-C."""
+    options = {"--bundle": bundle, "--port": port, "--host": host, "--workers": workers}
+    given = [text for name, value in options.items() if value is not None for text in (name, str(value))]
+    # The service becomes this process: it gets the signals, and its exit status is ours.
+    os.execve(  # noqa: S606  # our own module, no shell
+        sys.executable, [sys.executable, "-m", "serving", *given], child_environment(project_settings(project))
+    )
+
+
+@app.command()
+def recommend(
+    user: Annotated[str, typer.Argument(help="User id.")],
+    k: Annotated[int, typer.Option("--k", min=1, max=100, help="Length of the list.")] = 10,
+    project: Project = None,
+) -> None:
+    """Ask the live service for a user's recommendations."""
+    from components.cli_status import print_recommendations
+
+    print_recommendations(project_settings(project), user=user, k=k)
+
+
+@app.command()
+def status(project: Project = None) -> None:
+    """Last runs, live bundle, health of the service, and whether Airflow runs."""
+    from components.cli_status import print_status
+
+    print_status(project_settings(project))
+
+
+@app.command()
+def stop() -> None:
+    """End what was started here: the services of every project, and Airflow."""
+    from components.cli_status import stop_everything
+
+    stop_everything(load_settings())
+
+
+@app.command()
+def airflow(
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="A free one when left out.")] = None,
+    project: Project = None,
+) -> None:
+    """Start Airflow's scheduler and web page on loopback, with the DAGs on schedule."""
+    from components.cli_status import start_airflow
+
+    start_airflow(project_settings(project), port=port)
+
+
+@app.command()
+def settings(
+    markdown: Annotated[bool, typer.Option("--markdown", help="As docs/settings.md.")] = False,
+) -> None:
+    """Every setting, its default and what it does."""
+    from components.cli_settings import print_settings
+
+    print_settings(markdown=markdown)
+
+
+app.command("simulate")(simulate)
+
+
+def project_settings(project: str | None) -> Settings:
+    return load_settings(project=project) if project else load_settings()
+
+
+def main() -> None:
+    with_one_sentence(app, prog_name="basketweave")
+
+
+if __name__ == "__main__":
+    main()

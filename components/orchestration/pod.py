@@ -1,0 +1,100 @@
+"""A step as a Kubernetes pod of its own: the same step's command, in its image, told its inputs on its command line.
+
+The pod's settings come from a ConfigMap and a Secret of BASKETWEAVE_… variables; its output's reference comes back
+through the file that Airflow's sidecar reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from airflow.sdk import XComArg
+from kubernetes.client import models as k8s
+
+from components.core.errors import SettingsError
+from components.core.settings import Settings
+from components.orchestration.component import KINDS, asset, task_arguments, task_of
+
+RETURN_FILE = "/airflow/xcom/return.json"  # where Airflow's sidecar looks
+# Absent values become empty strings, which the step's command takes as not given.
+AS_OF_SCHEDULE = "{{ params.as_of or (dag_run.logical_date or dag_run.run_after).isoformat() }}"
+AS_OF_LOG = (
+    "{{ params.as_of or ((dag_run.logical_date or dag_run.run_after).isoformat()"
+    " if dag_run.run_type == 'backfill' else '') }}"
+)
+DAY = "{{ params.day or '' }}"
+
+
+def pod_component(name: str, *, inputs: Sequence[XComArg], settings: Settings) -> XComArg:
+    """The step `name` as a task that runs a pod; returns its output, the inputs of others."""
+    orchestration = settings.orchestration
+    pod = KubernetesPodOperator(
+        task_id=name,
+        name=f"basketweave-{name}",
+        namespace=orchestration.namespace,
+        image=_image(name, settings),
+        cmds=["python", "-m", f"components.{name}"],
+        arguments=_arguments(inputs, settings),
+        env_from=_environment(settings),
+        container_resources=_resources(name, settings),
+        service_account_name=orchestration.service_account,
+        automount_service_account_token=False,
+        security_context=k8s.V1PodSecurityContext(
+            run_as_non_root=True, seccomp_profile=k8s.V1SeccompProfile(type="RuntimeDefault")
+        ),
+        container_security_context=k8s.V1SecurityContext(
+            allow_privilege_escalation=False,
+            read_only_root_filesystem=True,
+            capabilities=k8s.V1Capabilities(drop=["ALL"]),
+        ),
+        volumes=[k8s.V1Volume(name="scratch", empty_dir=k8s.V1EmptyDirVolumeSource())],
+        volume_mounts=[k8s.V1VolumeMount(name="scratch", mount_path="/tmp")],  # noqa: S108  # the pod's own, emptied with it
+        labels={"app.kubernetes.io/name": "basketweave", "app.kubernetes.io/component": name},
+        outlets=[asset(settings, KINDS[name])],
+        do_xcom_push=True,
+        durable=True,  # a worker that dies leaves the pod running; the next try finds it
+        deferrable=True,
+        on_finish_action="delete_pod",
+        active_deadline_seconds=int(orchestration.step_timeout_minutes * 60),
+        **task_arguments(settings),
+    )
+    for source in inputs:
+        task_of(source) >> pod
+    return pod.output
+
+
+def _arguments(inputs: Sequence[XComArg], settings: Settings) -> list[str]:
+    arguments = ["--run-id", "{{ run_id }}", "--result", RETURN_FILE]
+    for source in inputs:
+        pull = f"ti.xcom_pull(task_ids='{task_of(source).task_id}')"
+        arguments += [
+            "--input",
+            f"{{% set ref = {pull} %}}{{{{ ref['kind'] }}}}={{{{ ref['uri'] }}}}@{{{{ ref['sha256'] }}}}",
+        ]
+    if not inputs:
+        as_of = AS_OF_SCHEDULE if settings.orchestration.as_of == "schedule" else AS_OF_LOG
+        arguments += ["--as-of", as_of, "--day", DAY]
+    return arguments
+
+
+def _image(name: str, settings: Settings) -> str:
+    orchestration = settings.orchestration
+    image = (orchestration.train_image if name == "train" else None) or orchestration.image
+    if image is None:
+        raise SettingsError("orchestration.mode is 'kubernetes' and orchestration.image is not set. Name the image.")
+    return image
+
+
+def _environment(settings: Settings) -> list[k8s.V1EnvFromSource]:
+    sources = []
+    if (config_map := settings.orchestration.config_map) is not None:
+        sources.append(k8s.V1EnvFromSource(config_map_ref=k8s.V1ConfigMapEnvSource(name=config_map)))
+    if (secret := settings.orchestration.secret) is not None:
+        sources.append(k8s.V1EnvFromSource(secret_ref=k8s.V1SecretEnvSource(name=secret)))
+    return sources
+
+
+def _resources(name: str, settings: Settings) -> k8s.V1ResourceRequirements | None:
+    gpus = settings.orchestration.train_gpus if name == "train" else 0
+    return k8s.V1ResourceRequirements(limits={"nvidia.com/gpu": str(gpus)}) if gpus else None
