@@ -94,7 +94,7 @@ class ServiceState:
                 record = WorkerRecord.model_validate_json(path.read_bytes())
             except (OSError, ValidationError):
                 continue
-            if psutil.pid_exists(record.pid):
+            if _runs(record.pid):
                 found[record.bundle] += 1
         return dict(found)
 
@@ -160,6 +160,14 @@ class ServiceState:
             metrics.BUNDLE_LOADS.labels("refused").inc()
         self._refused = key
         self.reason = str(error)
+
+
+def _runs(pid: int) -> bool:
+    """A killed worker stays a zombie until BentoML's arbiter looks, up to ten seconds later."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def bundle_labels(bundle: Bundle) -> tuple[str, str]:

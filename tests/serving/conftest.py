@@ -156,6 +156,6 @@ def fill_online_store() -> Callable[..., None]:
             }
         )
         repo.apply()
-        repo.materialize(AS_OF)
+        repo.materialize(AS_OF, user_ids=[user_id])
 
     return fill

@@ -209,6 +209,7 @@ def test_a_pointer_moved_by_hand_is_followed_with_no_failed_request(
     assert set(answers) == {200}
 
 
+@pytest.mark.slow
 def test_a_killed_worker_comes_back(service: ServiceRecord, client: httpx.Client, first: ArtifactRef) -> None:
     workers = [child for child in psutil.Process(service.pid).children() if "worker" in " ".join(child.cmdline())]
     assert len(workers) == 2
