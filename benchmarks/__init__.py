@@ -1,0 +1,1 @@
+"""What the project claims, measured. Each benchmark prints a table and writes JSON under benchmarks/results/."""
