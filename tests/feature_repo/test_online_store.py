@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 import time
+from contextlib import closing
 from datetime import timedelta
 
 import numpy as np
@@ -191,6 +193,16 @@ def test_threads_share_a_reader_and_read_on_while_a_run_writes(repo, fill, given
     assert wrong == []
     assert reads[0] > 0
     assert reader.read("u0", now=moment(5)).event_timestamp == moment(3)
+
+
+def test_a_read_does_not_wait_for_a_writer(repo, fill, given, settings):
+    moment, user_rows = given
+    publish(repo, fill, [user_rows("ann", moment(1), items=["tea"])], moment(1))
+
+    with closing(sqlite3.connect(repo.home.online, isolation_level=None)) as writer:
+        writer.execute("BEGIN EXCLUSIVE")
+        assert OnlineFeatures(settings).read("ann", now=moment(1)) is not None
+        writer.execute("ROLLBACK")
 
 
 def test_projects_with_one_home_share_no_feature(repo, fill, given, settings):

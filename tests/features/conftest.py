@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,7 @@ def random_rows(day: Callable[[float], datetime]) -> tuple[Rows, Rows]:
                 "user_id": user,
                 "item_id": generator.choice(items),
                 "event_type": generator.choice(kinds),
-                "timestamp": day(moment),
+                "timestamp": day(moment) + timedelta(microseconds=400_000 * generator.randrange(3)),
                 # Sessions last two days here, so that moments cut through some of them.
                 "session_id": generator.choice([f"s{int(moment) // 2}", None]) if user else f"a{int(moment)}",
                 "quantity": generator.choice([1.0, 2.0, None]),
