@@ -1,6 +1,6 @@
 """The one reader of online features. The service asks it for a user's history and statistics, aged to now.
 
-It goes through Feast's SDK in process; docs/features.md says what that costs.
+It goes through Feast's SDK in process: quick to ask, slow and large to import, so import this before the first request.
 """
 
 from __future__ import annotations
