@@ -1,0 +1,326 @@
+"""Step 2: `events` -> `clean`. Rows in = kept + duplicates + quarantined, asserted and said.
+
+A day whose rows, settings, catalogue answers and code are unchanged is taken over from the latest `clean` artifact.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import date, datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from components.core.artifact import Artifact, ArtifactWriter, Partition
+from components.core.day_table import DayTable
+from components.core.errors import ArtifactError, ContractError
+from components.core.hashing import code_sha256, json_sha256
+from components.core.schemas import CATALOG, EVENTS
+from components.core.sections import ValidateSettings
+from components.core.step import Step, StepContext, StepReport, latest
+from components.validate import checks as table_checks
+from components.validate.day import (
+    DERIVED,
+    QUARANTINE,
+    CatalogIndex,
+    DayRecord,
+    count_reasons,
+    day_facts,
+    day_frame,
+    judge_day,
+    split,
+)
+from components.validate.judge import Judge, Outcome
+from components.validate.page import render_page
+from components.validate.results import CheckResult, Results, day_results, table_results
+from components.validate.rules import Rule, event_rules
+
+CLEAN_TABLE = "clean_events"
+ROOMS = ("components.validate",)
+
+
+def run(context: StepContext) -> StepReport:
+    work = _Validation(context)
+    days = [work.day(part) for part in context.track(work.partitions, description="validating days")]
+    catalog = work.clean_catalog()
+    results = work.results(days)
+    quarantine = pa.concat_tables(work.quarantined or [QUARANTINE.empty_table()]).combine_chunks()
+    _assert_rows_law(results, quarantine)
+
+    output = context.output
+    output.partitions.extend(record.partition for record in days)
+    output.write_table("catalog.parquet", catalog)
+    output.write_table("quarantine.parquet", quarantine)
+    output.path("results.json").write_text(results.model_dump_json(indent=1), encoding="utf-8")
+    page = render_page(
+        results,
+        quarantine=quarantine,
+        rejects=work.events.table("rejects.parquet"),
+        ingest=work.events.manifest.statistics,
+        project=context.settings.project,
+        example_rows=context.settings.validation.example_rows,
+    )
+    output.path("quality.html", is_report=True).write_text(page, encoding="utf-8")
+    work.write_data_docs(output)
+    _stop_on_critical(context, results)
+    DayTable(context.store, CLEAN_TABLE).replace(output.partitions, whole=True)
+    return StepReport(
+        summary=_summary(results, reused=work.reused),
+        rows=results.rows["kept"],
+        statistics={
+            "rows": results.rows,
+            "quarantined_by_reason": results.reasons,
+            "checks": Counter(check.status for check in results.checks),
+            "reused_days": work.reused,
+        },
+    )
+
+
+class _Validation:
+    """One run's state: the judge with its suites, and what an earlier run found."""
+
+    def __init__(self, context: StepContext) -> None:
+        self.context = context
+        self.settings: ValidateSettings = context.settings.validation
+        self.events: Artifact = context.inputs["events"]
+        self.partitions = list(self.events.manifest.partitions)
+        self.table = DayTable(context.store, CLEAN_TABLE)
+        self.catalog_table = self.events.table("catalog.parquet")
+        _check_schema(self.catalog_table, CATALOG, "catalog.parquet")
+        self.catalog = CatalogIndex(self.catalog_table)
+        self.rules: tuple[Rule, ...] = event_rules(self.settings)
+        self.day_checks = table_checks.day_checks(
+            self.settings, columns=(*EVENTS.names, *DERIVED), has_catalog=self.catalog.has_items
+        )
+        self.earlier, self.earlier_quarantine = _earlier(context)
+        self.quarantined: list[pa.Table] = []
+        self.reused = 0
+        self.ids = _IdsAcrossDays()
+        self.last_frame: pd.DataFrame | None = None
+        self._judge: Judge | None = None
+        self._day_suite: Any = None
+
+    @property
+    def judge(self) -> Judge:
+        """Made at first use: a run that reuses every day still judges the log, but imports late."""
+        if self._judge is None:
+            self._judge = Judge()
+            self._day_suite = self._judge.suite("a day's events", [*self.rules, *self.day_checks])
+        return self._judge
+
+    def day(self, part: Partition) -> DayRecord:
+        path = self.context.store.fetch(part.path, sha256=part.sha256)
+        looked_at = pq.read_table(path, columns=["event_id", "item_id", "price"])
+        self.ids.add(looked_at["event_id"])
+        facts = day_facts(looked_at, self.catalog)
+        key = json_sha256(
+            {
+                "partition": part.sha256,
+                "flags": facts.flags_sha256,
+                "has_catalog": self.catalog.has_items,
+                "settings": self.context.settings.section_sha256(STEP.sections),
+                "code": code_sha256(ROOMS),
+            }
+        )
+        known = self.earlier.get(part.day)
+        if known is not None and known.key == key and self.context.store.exists(known.partition.path):
+            self.reused += 1
+            self.quarantined.append(_of_day(self.earlier_quarantine, part.day))
+            # What ingest counted can change while the kept rows do not.
+            return known.model_copy(update=_ingest_counts(part))
+        table = pq.read_table(path)
+        _check_schema(table, EVENTS, f"the partition of {part.day}")
+        frame, reasons = day_frame(table, part.day, self.catalog, self.rules)
+        judge = self.judge
+        outcomes = judge_day(judge, self._day_suite, self.rules, frame)
+        self.last_frame = frame
+        good, bad = split(table, part.day, reasons)
+        self.quarantined.append(bad)
+        last_event = pc.max(table["timestamp"]).as_py()
+        return DayRecord(
+            day=part.day,
+            key=key,
+            **_ingest_counts(part),
+            rows=table.num_rows,
+            kept=good.num_rows,
+            quarantined=bad.num_rows,
+            unknown_items=facts.unknown_items,
+            median_price=facts.median_price,
+            last_event=last_event.isoformat() if last_event is not None else None,
+            reasons=count_reasons(reasons),
+            failed={name: _failure(outcome) for name, outcome in sorted(outcomes.items()) if not outcome.success},
+            partition=self.table.write_day(
+                part.day, good, statistics={"kept": good.num_rows, "quarantined": bad.num_rows}
+            ),
+        )
+
+    def results(self, days: list[DayRecord]) -> Results:
+        """Every check's result, the day's and the table's, and the sums that the rows law is about."""
+        rows = self.events.manifest.statistics["rows"]
+        series = series_frame(days, recent_days=self.settings.recent_days)
+        log = pd.DataFrame(
+            {
+                "staleness_days": [_staleness_days(days, self.context.moment)],
+                "rejected_share": [rows["rejected"] / max(rows["source"], 1)],
+                "repeated_event_ids": [float(self.ids.repeated())],
+            }
+        )
+        found = day_results(days, self.rules, self.day_checks)
+        found += self._judged("days", table_checks.series_checks(self.settings), series)
+        found += self._judged("log", table_checks.log_checks(self.settings), log)
+        if self.catalog.has_items:
+            frame = self.catalog_table.drop_columns(["attributes"]).to_pandas()
+            found += self._judged("catalogue", table_checks.catalog_checks(self.settings), frame)
+        kept, quarantined = sum(day.kept for day in days), sum(day.quarantined for day in days)
+        reasons: Counter[str] = Counter()
+        for day in days:
+            reasons.update(day.reasons)
+        return Results(
+            as_of=self.context.moment,
+            rows={
+                "source": rows["source"],
+                "kept": kept,
+                "duplicates": rows["duplicates"],
+                "rejected": rows["rejected"],
+                "quarantined": quarantined + rows["rejected"],
+            },
+            reasons=dict(sorted(reasons.items())),
+            non_products=int((~self.catalog.is_product()).sum()),
+            checks=found,
+            days=days,
+        )
+
+    def _judged(self, table: str, checks: tuple[table_checks.Check, ...], frame: pd.DataFrame) -> list[CheckResult]:
+        suite = self.judge.suite(table, checks)
+        return table_results(table, checks, self.judge.run(suite, frame), frame)
+
+    def clean_catalog(self) -> pa.Table:
+        """The catalogue without what is no product: nothing downstream may recommend postage."""
+        return self.catalog_table.filter(pa.array(self.catalog.is_product(), pa.bool_()))
+
+    def write_data_docs(self, output: ArtifactWriter) -> None:
+        if not self.settings.data_docs or self.last_frame is None:
+            return
+        page = self.judge.data_docs_page(self.judge.result(self._day_suite, self.last_frame))
+        output.path("data_docs/last_day.html", is_report=True).write_text(page, encoding="utf-8")
+
+
+class _IdsAcrossDays:
+    """Counts event_ids that stand on two days, in 8 bytes an id."""
+
+    def __init__(self) -> None:
+        self._hashes: list[np.ndarray] = []
+
+    def add(self, ids: pa.ChunkedArray) -> None:
+        # Within a day the rule of uniqueness looks; here a day counts once.
+        self._hashes.append(np.unique(pd.util.hash_array(ids.to_numpy(), categorize=False)))
+
+    def repeated(self) -> int:
+        hashes = np.concatenate(self._hashes) if self._hashes else np.empty(0, np.uint64)
+        return int(len(hashes) - len(np.unique(hashes)))
+
+
+def series_frame(days: list[DayRecord], *, recent_days: int) -> pd.DataFrame:
+    """One row a day: `row_ratio` and `price_ratio` against the median of the days in the `recent_days` before, and
+    `gap_days` since the day before; null where fewer than three days of the past are there."""
+    frame = pd.DataFrame(
+        {
+            "day": [record.day for record in days],
+            "rows": [float(record.rows) for record in days],
+            "price": [np.nan if record.median_price is None else record.median_price for record in days],
+        }
+    )
+    by_time = frame.set_index(pd.DatetimeIndex(pd.to_datetime(frame["day"])))
+    past = by_time[["rows", "price"]].rolling(f"{recent_days}D", closed="left", min_periods=3).median()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        frame["row_ratio"] = frame["rows"] / past["rows"].to_numpy()
+        frame["price_ratio"] = (frame["price"] / past["price"].to_numpy()).where(past["price"].to_numpy() > 0)
+    frame["gap_days"] = np.diff(by_time.index.to_numpy(), prepend=np.datetime64("NaT")) / np.timedelta64(1, "D") - 1
+    return frame
+
+
+def _staleness_days(days: list[DayRecord], as_of: datetime) -> float:
+    """Age of the newest event at `as_of`; NaN-free by construction: a partition has rows."""
+    newest = max(datetime.fromisoformat(day.last_event) for day in days if day.last_event is not None)
+    return (as_of - newest).total_seconds() / 86_400
+
+
+def _earlier(context: StepContext) -> tuple[dict[date, DayRecord], pa.Table]:
+    """Days of the latest `clean` artifact and its quarantine; nothing where there is none, or one of another form."""
+    try:
+        artifact = Artifact.open(context.store, latest(context.store, "clean").uri, kind="clean")
+        results = Results.model_validate_json(artifact.path("results.json").read_bytes())
+        return {record.day: record for record in results.days}, artifact.table("quarantine.parquet")
+    except (ArtifactError, ValidationError):
+        return {}, QUARANTINE.empty_table()
+
+
+def _of_day(quarantine: pa.Table, day: date) -> pa.Table:
+    return quarantine.filter(pc.equal(quarantine["day"], pa.scalar(day))).cast(QUARANTINE)
+
+
+def _ingest_counts(part: Partition) -> dict[str, int]:
+    return {key: part.statistics[key] for key in ("source", "duplicates", "rejected")}
+
+
+def _failure(outcome: Outcome) -> dict[str, Any]:
+    return {key: value for key, value in asdict(outcome).items() if key != "success" and value is not None}
+
+
+def _check_schema(table: pa.Table, schema: pa.Schema, what: str) -> None:
+    if not table.schema.equals(schema):
+        raise ContractError(
+            f"{what} of the events artifact has the columns {table.schema.names} with other types than the contract's. "
+            "Run ingest again."
+        )
+
+
+def _assert_rows_law(results: Results, quarantine: pa.Table) -> None:
+    rows = results.rows
+    assert rows["source"] == rows["kept"] + rows["duplicates"] + rows["quarantined"], rows
+    assert quarantine.num_rows == rows["quarantined"] - rows["rejected"], rows
+
+
+def _stop_on_critical(context: StepContext, results: Results) -> None:
+    """Raise ContractError when a table as a whole is bad, after putting the page where it outlives this run."""
+    failed = [check for check in results.checks if check.status == "failed"]
+    if not failed:
+        return
+    folder = f"failed/validate-{re.sub(r'[^A-Za-z0-9_.-]', '_', context.run_id)}"
+    for name in ("quality.html", "results.json", "quarantine.parquet"):
+        context.store.put_file(context.output.path(name), f"{folder}/{name}")
+    first = failed[0]
+    others = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+    raise ContractError(
+        f"The data breaks the contract as a whole: not '{first.sentence}'{others}: {first.detail}. "
+        f"See {context.store.uri(folder)}/quality.html."
+    )
+
+
+def _summary(results: Results, *, reused: int) -> str:
+    rows: Mapping[str, int] = results.rows
+    statuses = Counter(check.status for check in results.checks)
+    days = f"{len(results.days):,} days" + (f" ({reused:,} unchanged)" if reused else "")
+    warned = f", {statuses['warning']} warned" if statuses["warning"] else ""
+    return (
+        f"{rows['source']:,} rows = {rows['kept']:,} kept + {rows['duplicates']:,} duplicates + "
+        f"{rows['quarantined']:,} quarantined · {days} · {len(results.checks)} checks{warned}"
+    )
+
+
+STEP = Step(
+    name="validate",
+    kind="clean",
+    inputs=("events",),
+    sections=("validation",),
+    rooms=ROOMS,
+    run=run,
+)
