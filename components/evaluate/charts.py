@@ -48,13 +48,13 @@ def difference_chart(differences: Mapping[str, Mapping[str, Interval]], metrics:
     """Baseline -> metric -> lead of the model. `metrics` maps the metrics to draw, one panel each, to their titles."""
     with mpl.rc_context(_STYLE):
         figure = _figure(rows=len(differences))
-        panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
+        panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False, gridspec_kw={"wspace": 0.08})[0]
         for axes, (metric, title) in zip(panels, metrics.items(), strict=True):
             axes.axvline(0, color=_MUTED, linewidth=1)
             for row, by_metric in enumerate(differences.values()):
                 interval = by_metric[metric]
                 _interval(axes, row, interval, color=_MODEL if interval.lower > 0 else _BAD)
-            axes.set_title(title, loc="left", fontsize=10.5, color=_MUTED)
+            axes.set_title(title, loc="left", fontsize=10.5, color=_MUTED, pad=10)
         _rows(panels[0], list(differences))
         return _svg(figure, "Lead of the model over each baseline, with intervals")
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from components.core.sections import EvaluateSettings
+from components.evaluate import figures
 from components.evaluate.contest import MODEL, NEW_ITEMS
 from components.evaluate.lineage import Check
 from components.evaluate.scorecard import Scorecard
@@ -18,7 +19,7 @@ from components.measures.bootstrap import Interval
 Verdict = Literal["promote", "reject", "insufficient"]
 Rule = Literal["at least", "above"]
 
-_SETTING_NAMES = {NEW_ITEMS: "items new to the user"}
+_METRIC_NAMES = {"recall": "recall", "ndcg": "NDCG"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +119,7 @@ def judge(
     broken = [check.sentence for check in checks if not check.passed]
     failed = [result for result in results if not result.passed]
     reasons = broken + [_reason(result) for result in failed]
-    if broken or not results:
+    if broken or card is None or not results:
         verdict: Verdict = "reject"
     elif any(result.on_failure == "insufficient" for result in failed):
         # With too few users the other figures say nothing, good or bad.
@@ -161,17 +162,14 @@ def _value(gate: Gate, card: Scorecard | None) -> float | None:
 
 
 def _condition(gate: Gate, threshold: float, settings: EvaluateSettings) -> str:
-    where = _SETTING_NAMES.get(gate.setting, gate.setting)
     if gate.metric == "users":
-        return f"users with a target ({where}) {gate.rule} {threshold:g}"
-    metric = gate.metric if gate.metric == "coverage" else f"{gate.metric}@{settings.cutoff_k}"
+        return f"users with a target: {gate.rule} {threshold:g}"
+    metric = gate.metric if gate.metric == "coverage" else f"{_METRIC_NAMES[gate.metric]}@{settings.cutoff_k}"
     if gate.baseline is None:
-        return f"{metric} ({where}) {gate.rule} {threshold:g}"
-    return (
-        f"lower {settings.confidence:.0%} bound of {metric} minus {gate.baseline}'s ({where}) {gate.rule} {threshold:g}"
-    )
+        return f"{metric}: {gate.rule} {threshold:g}"
+    return f"lead over {gate.baseline} in {metric}, lower {settings.confidence:.0%} bound: {gate.rule} {threshold:g}"
 
 
 def _reason(result: GateResult) -> str:
-    found = "it is missing or not a number" if result.value is None else f"it is {result.value:.4g}"
+    found = "it is missing or not a number" if result.value is None else f"it is {figures.plain(result.value)}"
     return f"{result.name}: wanted {result.condition}; {found}."

@@ -24,7 +24,6 @@ METRIC_LABELS = {
     "recall": "recall@{k}",
     "ndcg": "NDCG@{k}",
     "hit_rate": "hit rate",
-    "precision": "precision",
     "reciprocal_rank": "MRR",
 }
 

@@ -103,4 +103,4 @@ def _choose(
 
 def describe(baseline: Baseline) -> str:
     """'beta 0.3'; empty where a baseline has nothing to set."""
-    return ", ".join(f"{name} {value:g}" for name, value in baseline.parameters.items())
+    return ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in baseline.parameters.items())

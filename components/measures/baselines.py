@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from components.measures.interactions import Interactions
+from components.measures.interactions import FREQUENCY_HALF_LIFE_DAYS, Interactions
 
 # Pseudo-count of the population's category shares in a user's own, in items.
 CATEGORY_PRIOR = 50.0
@@ -175,7 +175,7 @@ class OwnFrequency:
 
     @property
     def parameters(self) -> Mapping[str, float]:
-        return {"is_decayed": float(self.is_decayed)}
+        return {"half_life_days": FREQUENCY_HALF_LIFE_DAYS} if self.is_decayed else {}
 
     def fit(self, known: Interactions) -> None:
         self._frequency = known.recent_frequency if self.is_decayed else known.frequency
