@@ -16,8 +16,8 @@ from torch import Tensor
 
 from components.model.histories import Histories
 
-# Rows of the item-item product held dense at once: 2,048 x 100 k items are 800 MB.
-BLOCK_BYTES = 400 << 20
+# Rows of the item-item product held at once: some 10 k entries each, so 1,024 rows are about 100 MB.
+BLOCK_ROWS = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,24 +49,35 @@ def build_filter(
     left = (sp.diags(_power(item_degree, exponents.first_item)) @ halved.T).tocsr()
     right = (halved @ sp.diags(_power(item_degree, exponents.last_item))).tocsr()
 
-    width = min(neighbours, max(len(kept) - 1, 1))
-    block = max(1, BLOCK_BYTES // (4 * max(len(kept), 1)))
     rows, cols, values = [], [], []
-    for start in range(0, len(kept), block):
-        dense = np.asarray((left[start : start + block] @ right).todense(), dtype=np.float32)
-        local = np.arange(dense.shape[0])
-        dense[local, start + local] = 0  # an item says nothing new about itself
-        top = torch.topk(torch.from_numpy(dense), min(width, dense.shape[1]), dim=1, sorted=False)
-        rows.append(np.repeat(kept[start + local], top.indices.shape[1]))
-        cols.append(kept[top.indices.numpy().ravel()])
-        values.append(top.values.numpy().ravel())
+    for start in range(0, len(kept), BLOCK_ROWS):
+        product = (left[start : start + BLOCK_ROWS] @ right).tocsr()
+        entries = _strongest_of_rows(product, neighbours, diagonal_from=start)
+        local = np.repeat(np.arange(product.shape[0]), np.diff(product.indptr))[entries]
+        rows.append(kept[start + local])
+        cols.append(kept[product.indices[entries]])
+        values.append(product.data[entries])
     if not rows:
         return sp.csr_matrix((num_items, num_items), dtype=np.float32)
-    entries = (np.concatenate(values), (np.concatenate(rows), np.concatenate(cols)))
-    matrix = sp.csr_matrix(entries, shape=(num_items, num_items), dtype=np.float32)
-    matrix.eliminate_zeros()
+    triplets = (np.concatenate(values), (np.concatenate(rows), np.concatenate(cols)))
+    matrix = sp.csr_matrix(triplets, shape=(num_items, num_items), dtype=np.float32)
     matrix.sort_indices()
     return matrix
+
+
+def _strongest_of_rows(product: sp.csr_matrix, count: int, *, diagonal_from: int) -> np.ndarray:
+    """Places in `product.data` of each row's strongest `count` entries. An item says nothing new about itself."""
+    chosen = []
+    for row in range(product.shape[0]):
+        first, last = product.indptr[row], product.indptr[row + 1]
+        data = product.data[first:last]
+        data[product.indices[first:last] == diagonal_from + row] = 0
+        # A row is mostly faint entries; the row's own partition is cheaper than a dense one over all items.
+        best = (
+            np.argpartition(data, len(data) - count)[len(data) - count :] if len(data) > count else np.arange(len(data))
+        )
+        chosen.append(first + best[data[best] > 0])
+    return np.concatenate(chosen) if chosen else np.zeros(0, dtype=np.int64)
 
 
 def _power(degree: np.ndarray, exponent: float) -> np.ndarray:
