@@ -146,7 +146,7 @@ def _group_maxima(scores_BI: Tensor, num_groups: int) -> Tensor:
 
 
 def _order_ties(items_Bk: Tensor, values_Bk: Tensor) -> Tensor:
-    """Equal scores by item, so that a list is the same on every machine."""
+    """Equal scores of a list by item. Which of equals just make it into a list is torch's choice."""
     by_item = torch.argsort(items_Bk, dim=1, stable=True)
     by_value = torch.argsort(values_Bk.gather(1, by_item), dim=1, descending=True, stable=True)
     return items_Bk.gather(1, by_item.gather(1, by_value))

@@ -89,7 +89,7 @@ def test_top_lists_equal_a_plain_top_k(num_items: int, is_transposed: bool) -> N
     assert top_lists(scores, k=20).tolist() == top_k(scores, k=20)[0].tolist()
 
 
-def test_ties_go_to_the_lower_item_and_masked_items_are_left_out() -> None:
+def test_equal_scores_are_listed_by_item_and_masked_items_are_left_out() -> None:
     scores = torch.tensor([[1.0, 2.0, 2.0, -torch.inf]])
     assert top_lists(scores, k=5).tolist() == [[1, 2, 0, -1, -1]]
 
