@@ -65,6 +65,8 @@ class DayRecord(BaseModel):
     last_event: str | None
     reasons: dict[str, int]
     """Rows a reason; a row with two reasons counts in both."""
+    shares: dict[str, float]
+    """Observed value of each share that is bounded."""
     failed: dict[str, dict[str, Any]]
     """Expectations that did not hold on this day: unexpected rows, observed value or error."""
     partition: Partition

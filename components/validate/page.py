@@ -78,7 +78,7 @@ def _verdict(checks: Iterable[CheckResult]) -> dict[str, str]:
     if "warning" in statuses:
         return {"status": "warning", "text": "Good enough to go on; something wants a look."}
     if "quarantined" in statuses:
-        return {"status": "quarantined", "text": "Good: single bad rows were put aside."}
+        return {"status": "passed", "text": "Good: single bad rows were put aside."}
     return {"status": "passed", "text": "Good: every check passed."}
 
 
@@ -129,7 +129,8 @@ def _month_marks(first: date, span: int, step: float) -> list[dict[str, Any]]:
     if span <= 45:
         days = range(0, span, max(1, span // 8))
         return [{"x": n * step, "text": f"{date.fromordinal(first.toordinal() + n):%d %b}"} for n in days]
-    starts = [n for n in range(span) if date.fromordinal(first.toordinal() + n).day == 1]
+    # A label needs some room before the chart's right edge.
+    starts = [n for n in range(span - 20) if date.fromordinal(first.toordinal() + n).day == 1]
     every = max(1, len(starts) // 12)
     return [{"x": n * step, "text": f"{date.fromordinal(first.toordinal() + n):%b %Y}"} for n in starts[::every]]
 

@@ -70,16 +70,19 @@ def day_results(days: Sequence[DayRecord], rules: Sequence[Rule], checks: Sequen
         )
     for check in checks:
         failures = _failures(days, check.name)
-        worst = max(failures, key=lambda day: failures[day].observed or 0.0) if failures else None
-        outcome = failures[worst] if worst is not None else Outcome(success=True)
-        seen = outcome.error or (f"{outcome.observed:.1%}" if outcome.observed is not None else "it differs")
+        shares = {record.day: record.shares[check.name] for record in days if check.name in record.shares}
+        worst = max(failures or shares, key=lambda day: shares.get(day, 0.0), default=None)
+        outcome = failures[worst] if failures and worst is not None else Outcome(success=True)
+        seen = outcome.error or (f"{shares[worst]:.1%}" if worst in shares else "it differs" if failures else "")
         found.append(
             CheckResult(
                 table="events",
                 name=check.name,
                 sentence=check.sentence,
                 status=_status(check, outcome),
-                detail="" if worst is None else f"{len(failures):,} days, worst {worst}: {seen}",
+                detail=(
+                    f"{len(failures):,} days, worst {worst}: {seen}" if failures else f"at most {seen}" if seen else ""
+                ),
                 judged=len(days),
                 failed_on=list(failures),
             )
@@ -98,30 +101,41 @@ def table_results(
     found = []
     for check in checks:
         outcome = outcomes[check.name]
-        outside = check.outside(frame) if isinstance(check, Range) and not outcome.success else pd.Series(dtype=float)
-        failed_on = list(frame["day"][outside.index]) if "day" in frame else []
-        if outcome.error or outcome.success:
-            detail = outcome.error or ""
-        elif failed_on:
-            shown = [f"{day}: {value:,.3g}" for day, value in zip(failed_on, outside, strict=True)]
-            detail = ", ".join(shown[:3]) + (f" and {len(shown) - 3} more" if len(shown) > 3 else "")
-        elif len(frame) == 1 and len(outside):
-            detail = f"it is {outside.iloc[0]:,.4g}"
-        else:
-            detail = f"{outcome.unexpected:,} of {len(frame):,} rows" if outcome.unexpected else "it differs"
+        failed_on = []
+        if isinstance(check, Range) and "day" in frame and not outcome.success:
+            failed_on = list(frame["day"][check.outside(frame).index])
         found.append(
             CheckResult(
                 table=table,
                 name=check.name,
                 sentence=check.sentence,
                 status=_status(check, outcome),
-                detail=detail,
+                detail=_detail(check, outcome, frame),
                 judged=len(frame) if "day" in frame else 1,
                 failed_on=failed_on,
                 rows=outcome.unexpected or 0,
             )
         )
     return found
+
+
+def _detail(check: Check, outcome: Outcome, frame: pd.DataFrame) -> str:
+    if outcome.error is not None:
+        return outcome.error
+    if isinstance(check, Range):
+        values = frame[check.column].dropna()
+        if "day" in frame and not outcome.success:
+            outside = check.outside(frame)
+            days = frame["day"][outside.index]
+            shown = [f"{day}: {value:,.3g}" for day, value in zip(days, outside, strict=True)]
+            return ", ".join(shown[:3]) + (f" and {len(shown) - 3} more" if len(shown) > 3 else "")
+        if len(frame) == 1 and len(values):
+            return f"it is {values.iloc[0]:,.3g}"
+        if "day" in frame and len(values):
+            return f"{values.min():,.3g} to {values.max():,.3g}"
+    if outcome.success:
+        return ""
+    return f"{outcome.unexpected:,} of {len(frame):,} rows" if outcome.unexpected else "it differs"
 
 
 def _status(check: Check, outcome: Outcome) -> Status:

@@ -156,6 +156,7 @@ class _Validation:
             median_price=facts.median_price,
             last_event=last_event.isoformat() if last_event is not None else None,
             reasons=count_reasons(reasons),
+            shares={name: outcome.observed for name, outcome in outcomes.items() if outcome.observed is not None},
             failed={name: _failure(outcome) for name, outcome in sorted(outcomes.items()) if not outcome.success},
             partition=self.table.write_day(
                 part.day, good, statistics={"kept": good.num_rows, "quarantined": bad.num_rows}
