@@ -160,6 +160,17 @@ def test_history_and_request_are_joined(recommend) -> None:
     assert not {"dairy-0", "dairy-1", "bread-0"} & set(ids(answer))
 
 
+def test_an_item_in_both_has_the_sum_of_weights_and_the_younger_age(recommend, state: ServiceState) -> None:
+    bundle = state.current.bundle
+    history = Histories.from_lists(
+        [[bundle.items.index["dairy-0"], bundle.items.index["dairy-1"]]], [[5, 1]], [[0, 12]]
+    )
+    scores = bundle.scorer.score(history, torch.tensor([[1.0, 3.0]]), include_seen=True)
+    answer = recommend(user_id=KNOWN, items=[{"item_id": "dairy-0", "weight": 3.0}], k=1, include_seen=True)
+    assert answer["items"][0]["item_id"] == "dairy-0"
+    assert answer["items"][0]["score"] == pytest.approx(float(scores[0, 0]))
+
+
 def test_a_fresh_event_changes_the_list(recommend) -> None:
     assert ids(recommend(user_id=KNOWN, k=10)) != ids(recommend(user_id=KNOWN, items=["bread-0", "bread-1"], k=10))
 
