@@ -62,7 +62,9 @@ class Recommender:
         self.categories = sorted({name for name in items.categories if name is not None})
         code_of = {name: code for code, name in enumerate(self.categories)}
         self._category_code = code_of
-        self._category_I = torch.tensor([code_of.get(name, -1) for name in items.categories], dtype=torch.int32)
+        self._category_I = torch.tensor(
+            [-1 if name is None else code_of[name] for name in items.categories], dtype=torch.int32
+        )
         self._search_texts = [
             f"{items.display(index)}\n{item_id}".casefold() for index, item_id in enumerate(items.item_ids)
         ]

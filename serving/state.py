@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING
 import psutil
 from pydantic import BaseModel, ValidationError
 
-from components.core.artifact import MANIFEST, Artifact
+from components.core.artifact import Artifact
 from components.core.clock import parse_time, wall_clock
 from components.core.errors import ArtifactError, BasketweaveError
 from components.core.live import read_pointer
@@ -122,7 +121,7 @@ class ServiceState:
             folder = Path(where)
         else:
             artifact = Artifact.open(self._store, where, sha256=sha256, kind="bundle")
-            folder = local_folder(artifact, cache=self.settings.project_home / "bundles")
+            folder = artifact.local_folder(self.settings.project_home / "bundles")
         bundle = Bundle.load(folder)
         if sha256 is not None and bundle.sha256 != sha256:
             raise ArtifactError(f"{where} is not the bundle that the pointer names: its hash differs.")
@@ -165,7 +164,7 @@ class ServiceState:
 def _runs(pid: int) -> bool:
     """A killed worker stays a zombie until BentoML's arbiter looks, up to ten seconds later."""
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:
         return False
 
@@ -181,16 +180,3 @@ def service_clock(settings: Settings, bundle: Bundle) -> Callable[[], datetime]:
         return wall_clock
     fixed = bundle.as_of if clock is None else parse_time(clock)
     return lambda: fixed
-
-
-def local_folder(artifact: Artifact, *, cache: Path) -> Path:
-    """A folder on this machine with the artifact's files and manifest; the reader checks their hashes."""
-    if artifact.store.is_local:
-        return Path(artifact.store.path(artifact.store.relative(artifact.manifest.uri)))
-    folder = cache / artifact.manifest.content_sha256
-    for name in artifact.file_names:
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(artifact.path(name), target)
-    write_file_whole(folder / MANIFEST, artifact.manifest.model_dump_json().encode())
-    return folder

@@ -6,6 +6,7 @@ gives equal hashes. A reader checks the hash of each file that it opens.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from components.core.errors import ArtifactError
 from components.core.hashing import file_sha256, json_sha256
-from components.core.store import Store
+from components.core.store import Store, write_file_whole
 
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 1
@@ -124,6 +125,22 @@ class Artifact:
     def partition_paths(self) -> list[Path]:
         """Local paths of the day partitions in order of day, hashes checked."""
         return [self.store.fetch(part.path, sha256=part.sha256) for part in self.manifest.partitions]
+
+    def local_folder(self, cache: Path) -> Path:
+        """A folder of this machine with every file and the manifest; a remote artifact is copied under `cache` first.
+
+        Hashes are checked when files are copied; a reader of a local artifact checks them itself.
+        """
+        if self.store.is_local:
+            return Path(self.store.path(self.store.relative(self.manifest.uri)))
+        folder = cache / self.manifest.content_sha256
+        if not (folder / MANIFEST).is_file():
+            for name in self.file_names:
+                target = folder / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(self.path(name), target)
+            write_file_whole(folder / MANIFEST, self.manifest.model_dump_json().encode())
+        return folder
 
     def verify(self) -> None:
         """Check every file and partition; raises ArtifactError at the first that differs."""

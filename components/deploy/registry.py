@@ -46,9 +46,11 @@ class Registry:
         if uri.startswith("sqlite:///"):
             Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         self.name = settings.deploy.model_name
+        self._experiment = settings.tracking.experiment
+        self._project = settings.project
         self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
 
-    def register(self, bundle: Manifest, *, evaluation: Manifest, tracking_run_id: str | None) -> str:
+    def register(self, bundle: Manifest, *, evaluation: Manifest) -> str:
         """The bundle's version, made where it has none. Nothing is copied: the source is the artifact's own place."""
         if (known := self.find(bundle.content_sha256)) is not None:
             return known
@@ -60,7 +62,7 @@ class Registry:
         version = self._client.create_model_version(
             self.name,
             source=bundle.uri if "://" in bundle.uri else Path(bundle.uri).absolute().as_uri(),
-            run_id=tracking_run_id,
+            run_id=self._training_run(bundle.run_id),
             tags={
                 SHA256_TAG: bundle.content_sha256,
                 "run_id": bundle.run_id,
@@ -71,6 +73,20 @@ class Registry:
             description=evaluation.summary,
         )
         return str(version.version)
+
+    def _training_run(self, pipeline_run_id: str) -> str | None:
+        """The tracked training of a pipeline run: training names its MLflow run after it. None: it was not tracked."""
+        experiment = self._client.get_experiment_by_name(self._experiment)
+        if experiment is None:
+            return None
+        named = f"attributes.run_name = '{pipeline_run_id}' and attributes.status = 'FINISHED'"
+        runs = self._client.search_runs(
+            [experiment.experiment_id],
+            filter_string=f"{named} and tags.project = '{self._project}'",
+            order_by=["attributes.start_time DESC"],
+            max_results=1,
+        )
+        return runs[0].info.run_id if runs else None
 
     def find(self, sha256: str) -> str | None:
         """The newest version of a bundle."""

@@ -12,8 +12,9 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-from components.core.artifact import Manifest
+from components.core.artifact import Artifact, Manifest
 from components.core.errors import StopError
 from components.core.live import Pointer, find_service, is_alive, move_pointer, read_pointer, restore_pointer
 from components.core.settings import Settings
@@ -38,12 +39,13 @@ def run(context: StepContext) -> StepReport:
     bundle, evaluation = context.inputs["bundle"].manifest, context.inputs["evaluation"].manifest
     settings, store = context.settings, context.store
     refuse_unproved(bundle, evaluation)
+    if not settings.deploy.start_service:
+        # Nobody here will see it answer, so it answers here, before the pointer moves.
+        check_golden(context.inputs["bundle"], cache=settings.project_home / "bundles")
     started = time.monotonic()
     with store.lock("deploy", doing="deploying"):
         registry = Registry(settings)
-        version = registry.register(
-            bundle, evaluation=evaluation, tracking_run_id=bundle.statistics.get("tracking_run_id")
-        )
+        version = registry.register(bundle, evaluation=evaluation)
         with pointed_at(store, bundle, run_id=context.run_id) as pointer:
             answering = take_up(settings, pointer) if settings.deploy.start_service else None
             registry.crown(version)
@@ -79,6 +81,14 @@ def refuse_unproved(bundle: Manifest, evaluation: Manifest) -> None:
         raise StopError(
             f"The evaluation {evaluation.uri} judged another bundle than {bundle.uri}. Run evaluate on this bundle."
         )
+
+
+def check_golden(bundle: Artifact, *, cache: Path) -> None:
+    """Load the bundle and compare its golden answer; raises ArtifactError."""
+    from components.model.bundle import Bundle  # torch, which a deploy beside a service does not need
+
+    loaded = Bundle.load(bundle.local_folder(cache))
+    loaded.golden.check(loaded.scorer)
 
 
 @contextlib.contextmanager

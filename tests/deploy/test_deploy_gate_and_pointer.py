@@ -27,9 +27,13 @@ def registry_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def settings(tmp_path: Path, registry_uri: str) -> Settings:
+def settings(tmp_path: Path, registry_uri: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    # The bundles of this file are a line of text; tests/serving deploys real ones.
+    monkeypatch.setattr("components.deploy.step.check_golden", lambda bundle, *, cache: None)
     deploy = {"start_service": False, "model_name": tmp_path.name}
-    return load_settings(home=tmp_path, project="shop", deploy=deploy, tracking={"uri": registry_uri})
+    return load_settings(
+        home=tmp_path, project="shop", deploy=deploy, tracking={"uri": registry_uri, "experiment": tmp_path.name}
+    )
 
 
 @pytest.fixture
@@ -114,6 +118,24 @@ def test_a_registered_version_says_where_the_bundle_lies_and_who_made_it(setting
     assert version.source == f"file://{bundle.uri}"
     assert version.tags["bundle_sha256"] == bundle.content_sha256
     assert version.tags["run_id"] == "run-1"
+
+
+def test_a_version_names_the_training_that_was_tracked_for_its_run(settings: Settings) -> None:
+    bundle, evaluation = bundle_and_evaluation(settings)
+    registry = Registry(settings)
+    experiment = registry._client.create_experiment(settings.tracking.experiment)
+    runs = {}
+    for name, project, status in (
+        ("run-1", "shop", "FINISHED"),
+        ("run-1", "shop", "FAILED"),
+        ("run-1", "another", "FINISHED"),
+        ("run-2", "shop", "FINISHED"),
+    ):
+        run = registry._client.create_run(experiment, run_name=name, tags={"project": project})
+        registry._client.set_terminated(run.info.run_id, status)
+        runs[name, project, status] = run.info.run_id
+    deploy(settings, bundle, evaluation)
+    assert registry._client.get_model_version(registry.name, "1").run_id == runs["run-1", "shop", "FINISHED"]
 
 
 @pytest.mark.parametrize("had_one", [False, True])

@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 
 import serving.state
-from components.core.artifact import ArtifactRef
+from components.core.artifact import Artifact, ArtifactRef
+from components.core.errors import ArtifactError
 from components.core.live import POINTER, move_pointer
 from components.core.settings import Settings, load_settings
 from components.core.store import Store
+from components.deploy.step import check_golden
 from serving.state import ServiceState
 
 MakeBundle = Callable[..., ArtifactRef]
@@ -208,3 +210,24 @@ def test_the_clock_is_the_bundles_unless_it_is_set(settings: Settings, make_bund
     assert clock(None) == datetime.fromisoformat("2020-03-01T00:00:00+00:00")
     assert clock("2020-04-01") == datetime.fromisoformat("2020-04-01T00:00:00+00:00")
     assert clock("wall").year >= 2026
+
+
+def test_a_bundle_that_answers_otherwise_is_not_pointed_to_where_nobody_watches_the_service(
+    settings: Settings, store: Store, make_bundle: MakeBundle
+) -> None:
+    cache = settings.home / "bundles"
+    check_golden(Artifact.open(store, make_bundle(settings, "a").uri), cache=cache)
+    with pytest.raises(ArtifactError, match="golden answer"):
+        check_golden(Artifact.open(store, make_bundle(settings, "b", spoil_golden=True).uri), cache=cache)
+
+
+def test_a_bundle_on_an_object_store_is_copied_once_and_served(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    settings = load_settings(home=tmp_path, storage_root="memory://bucket")
+    store = Store(settings.artifact_root)
+    ref = make_bundle(settings, "a")
+    move_pointer(store, ref, previous=None, run_id="run-1")
+    for _ in range(2):
+        state = ServiceState(settings)
+        state.refresh()
+        assert serving_now(state) == ref.sha256, state.reason
+    assert (settings.project_home / "bundles" / ref.sha256 / "manifest.json").is_file()
