@@ -53,6 +53,8 @@ def connect(spill_folder: str) -> duckdb.DuckDBPyConnection:
     con = duckdb.connect(config={"temp_directory": spill_folder})
     con.execute("SET enable_progress_bar = false")
     con.execute("SET TimeZone = 'UTC'")
+    # A parquet file's statistics leave NaN out, and DuckDB would conclude from them that nothing is NaN.
+    con.execute("SET disabled_optimizers = 'statistics_propagation'")
     return con
 
 

@@ -155,9 +155,12 @@ def mentioned(expressions: Iterable[str], columns: Iterable[str]) -> set[str]:
 def text_cast(raw: str, duckdb_type: str) -> str:
     """Text without blanks around it, null when empty. pandas turns ids with gaps into 13085.0: that is '13085'."""
     if duckdb_type.startswith(("DOUBLE", "FLOAT", "DECIMAL")):
+        number = f"CAST({raw} AS DOUBLE)"
         whole = f"CAST(TRY_CAST({raw} AS HUGEINT) AS VARCHAR)"
-        is_whole = f"isfinite(CAST({raw} AS DOUBLE)) AND {raw} = trunc({raw})"
-        return f"CASE WHEN {is_whole} THEN {whole} ELSE nullif(CAST({raw} AS VARCHAR), 'nan') END"
+        return (
+            f"CASE WHEN isnan({number}) THEN NULL WHEN isfinite({number}) AND {raw} = trunc({raw}) THEN {whole} "
+            f"ELSE CAST({raw} AS VARCHAR) END"
+        )
     return f"nullif(trim(CAST({raw} AS VARCHAR)), '')"
 
 

@@ -17,30 +17,42 @@ from components.core.store import Store
 _PATH = "tables/events/sources.json"
 
 
-def table_state(store: Store, days: Mapping[date, Partition], *, source: str, day: date | None) -> Any:
-    """What of the table's present state must enter the key of an ingest of `source` (of `day` alone, or whole)."""
-    written = _read(store)
-    if day is None:
-        is_ours = not days or written["whole"] == {"source": source, "table": _digest(days)}
-        return None if is_ours else _digest(days)
-    others = _digest({other: part for other, part in days.items() if other != day})
-    own = days.get(day)
-    is_ours = own is None or written["days"].get(day.isoformat()) == {"source": source, "sha256": own.sha256}
-    return [others, None if is_ours or own is None else own.sha256]
+def overwritten(store: Store, days: Mapping[date, Partition], *, source: str, day: date | None) -> Any:
+    """What an ingest of `source` (of `day` alone, or whole) overwrites: None, or a hash of what others wrote there.
+
+    It enters the step's key. After `remember` the same ingest gets the same answer, until somebody else writes.
+    """
+    present = _present(days, day)
+    last = _read(store).get(_slot(day))
+    if last is not None and last["source"] == source and last["wrote"] == present:
+        return last["overwrote"]
+    return present
 
 
-def remember(store: Store, days: Mapping[date, Partition], *, source: str, day: date | None) -> None:
-    """Note that `source` has written the table (or one day of it); `days` is the state after."""
-    if day is None:
-        written: dict[str, Any] = {"whole": {"source": source, "table": _digest(days)}, "days": {}}
-    else:
-        written = _read(store)
-        written["days"][day.isoformat()] = {"source": source, "sha256": days[day].sha256}
+def remember(store: Store, days: Mapping[date, Partition], *, source: str, day: date | None, overwrote: Any) -> None:
+    """Note that `source` has written the table, or one day of it; `days` is the state after."""
+    written = {} if day is None else _read(store)
+    written[_slot(day)] = {"source": source, "wrote": _present(days, day), "overwrote": overwrote}
     store.write_json(_PATH, written)
 
 
+def other_days(days: Mapping[date, Partition], day: date | None) -> str | None:
+    """Hash of the days that an ingest of `day` alone takes over as they are."""
+    return None if day is None else _digest({other: part for other, part in days.items() if other != day})
+
+
+def _present(days: Mapping[date, Partition], day: date | None) -> str | None:
+    if day is None:
+        return _digest(days) if days else None
+    return days[day].sha256 if day in days else None
+
+
+def _slot(day: date | None) -> str:
+    return "whole" if day is None else day.isoformat()
+
+
 def _read(store: Store) -> dict[str, Any]:
-    return store.read_json(_PATH) if store.exists(_PATH) else {"whole": None, "days": {}}
+    return store.read_json(_PATH) if store.exists(_PATH) else {}
 
 
 def _digest(days: Mapping[date, Partition]) -> str:

@@ -88,7 +88,7 @@ def find(location: str, *, setting: str) -> SourceFiles:
     if glob.has_magic(path):
         found = [name for name in fs.glob(path) if fs.isfile(name)]
     elif fs.isdir(path):
-        found = [name for name in fs.ls(path, detail=False) if fs.isfile(name)]
+        found = [name for name in fs.ls(path, detail=False) if fs.isfile(name)] or [path]
     else:
         found = [path] if fs.exists(path) else []
     paths = tuple(sorted(name for name in found if _format(name) is not None))
@@ -169,23 +169,24 @@ def _header(path: str) -> tuple[str, tuple[str, ...]]:
 def _open_json_lines(con: duckdb.DuckDBPyConnection, name: str, paths: Sequence[str], setting: str) -> None:
     listed = ", ".join(map(_quote, paths))
     con.execute(
-        f"CREATE TEMP TABLE {name}_lines AS SELECT line, json_valid(line) AND json_type(line) = 'OBJECT' AS is_object "
+        f"CREATE TEMP TABLE {name}_lines AS SELECT line, "
+        # CASE, since AND may evaluate its right side first, and json_type fails on what is no JSON.
+        "CASE WHEN json_valid(line) THEN json_type(line) = 'OBJECT' ELSE false END AS is_object "
         f"FROM read_csv([{listed}], columns = {{'line': 'VARCHAR'}}, auto_detect = false, header = false, "
         "delim = '\x01', quote = '', escape = '', max_line_size = 16777216) WHERE trim(line) <> ''"
     )
     con.execute(
         f"INSERT INTO {name}_unreadable SELECT line, 'line cannot be read: no JSON object' FROM {name}_lines "
-        "WHERE NOT coalesce(is_object, false)"
+        "WHERE NOT is_object"
     )
-    keys = con.execute(
-        f"SELECT DISTINCT unnest(json_keys(line)) AS key FROM {name}_lines WHERE is_object ORDER BY key"
-    ).fetchall()
+    con.execute(f"DELETE FROM {name}_lines WHERE NOT is_object")
+    keys = con.execute(f"SELECT DISTINCT unnest(json_keys(line)) AS key FROM {name}_lines ORDER BY key").fetchall()
     if not keys:
         raise ContractError(
             f'{setting}: {Path(paths[0]).name} has no line that is a JSON object, such as {{"item_id": 1}}.'
         )
     columns = ", ".join(f"line ->> {_quote('$.' + _json_name(key))} AS {identifier(key)}" for (key,) in keys)
-    con.execute(f"CREATE TEMP VIEW {name} AS SELECT {columns} FROM {name}_lines WHERE is_object")
+    con.execute(f"CREATE TEMP VIEW {name} AS SELECT {columns} FROM {name}_lines")
 
 
 def columns_of(con: duckdb.DuckDBPyConnection, relation: str) -> dict[str, str]:

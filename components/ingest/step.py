@@ -52,9 +52,12 @@ def run(context: StepContext) -> StepReport:
             DayTable(context.store, EVENTS_TABLE).write_day(key, table, statistics=counts[key].statistics())
             for key, table in context.track(log.stream_days(con), description="writing days", total=len(counts))
         ]
-    days = DayTable(context.store, EVENTS_TABLE).replace(written, whole=day is None)
+    table = DayTable(context.store, EVENTS_TABLE)
+    source = _source_sha256(context)
+    overwrote = record.overwritten(context.store, table.days(), source=source, day=day)
+    days = table.replace(written, whole=day is None)
     rejected_days = _write_rejects(context.store, rejects, counts, whole=day is None)
-    record.remember(context.store, days, source=_source_sha256(context), day=day)
+    record.remember(context.store, days, source=source, day=day, overwrote=overwrote)
 
     as_of = context.as_of or midnight(max(days)) + DAY
     partitions = _known_at(context.store, days, as_of)
@@ -83,12 +86,14 @@ def run(context: StepContext) -> StepReport:
 
 
 def fingerprint(context: StepContext) -> Any:
-    """Content of the source's files, and what of the events table an artifact of them would have to overwrite."""
+    """Content of the source's files, and what the events table holds of others: see record.py."""
+    day = _day(context.options)
     days = DayTable(context.store, EVENTS_TABLE).days()
     source = _source_sha256(context)
     return {
         "source": source,
-        "table": record.table_state(context.store, days, source=source, day=_day(context.options)),
+        "overwrites": record.overwritten(context.store, days, source=source, day=day),
+        "other_days": record.other_days(days, day),
     }
 
 
