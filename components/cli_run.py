@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from components.cli_showcase import service_answers_with, show_people, show_places
+from components.core.clock import parse_time
 from components.core.errors import BasketweaveError, SettingsError
 from components.core.progress import Progress as StepProgress
 from components.core.settings import Settings, load_settings
@@ -55,6 +57,16 @@ def run_settings(
     return load_settings(**changes)
 
 
+def run_parameters(*, as_of: str | None, day: str | None) -> dict[str, str | None]:
+    """The DAG's parameters, in the form that its schema takes."""
+    if day is not None:
+        try:
+            day = date.fromisoformat(day).isoformat()
+        except ValueError as error:
+            raise SettingsError(f"--day '{day}' is not a day. Write an ISO date, such as 2017-12-31.") from error
+    return {"as_of": parse_time(as_of).isoformat() if as_of else None, "day": day}
+
+
 def _project_name(profile: str) -> str:
     """A profile's name, or its file's, as a project's name."""
     return re.sub(r"[^a-z0-9_-]+", "-", Path(profile).stem.lower()).strip("-_") or "shop"
@@ -62,18 +74,19 @@ def _project_name(profile: str) -> str:
 
 def run_pipeline(settings: Settings, *, as_of: str | None, day: str | None) -> int:
     """Run the DAG once and say what came of it; returns the exit status."""
+    parameters = run_parameters(as_of=as_of, day=day)
     console = terminal()
     console.print(Text(f"Basketweave · project {settings.project} · {settings.project_home}"), style="dim")
     with RunDisplay(console) as display:
-        outcome = run_once(DAG_ID, settings=settings, parameters={"as_of": as_of, "day": day}, watcher=display)
+        outcome = run_once(DAG_ID, settings=settings, parameters=parameters, watcher=display)
     atexit.register(_silence_exit, outcome.log)
     return conclude(outcome, settings=settings, console=console)
 
 
 def conclude(outcome: RunOutcome, *, settings: Settings, console: Console) -> int:
     """What a person reads after the tasks' lines; returns the exit status."""
-    if (refused := outcome.entry(NOT_PROMOTED)) is not None:
-        console.print(Text(f"\nNot promoted: {refused.summary}.", style="bold yellow"))
+    if outcome.entry(NOT_PROMOTED) is not None:
+        console.print(Text("\nNot promoted. What served before goes on serving.", style="bold yellow"))
         show_places(settings, console=console, deployed=False)
         return EXIT_NOT_PROMOTED
     if not outcome.succeeded:

@@ -95,17 +95,15 @@ def show_places(settings: Settings, *, console: Console, deployed: bool) -> None
         if (path := report_path(settings, kind, name)) is not None:
             rows.append((label, path))
     folder = Path(sys.executable).parent
-    # A list, not shell text: folders may have spaces.
     rows += [
         ("tracking", f"{folder / 'mlflow'} ui --host 127.0.0.1 --backend-store-uri '{settings.tracking_uri}'"),
         ("Airflow", "make airflow"),
         ("to end it", "make stop"),
     ]
-    table = Table.grid(padding=(0, 2))
-    for label, place in rows:
-        table.add_row(Text(label, style="dim"), Text(place, overflow="fold"))
     console.print(Text("\nWhere to look next", style="bold"))
-    console.print(Padding(table, (0, 0, 0, 2)))
+    for label, place in rows:
+        # Never folded: a path or a command is there to be copied.
+        console.print(Text.assemble((f"  {label:<13} ", "dim"), place), soft_wrap=True)
 
 
 def report_path(settings: Settings, kind: str, name: str) -> str | None:

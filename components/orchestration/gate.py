@@ -46,13 +46,13 @@ def why_not_promoted(ref: Mapping[str, Any], *, dag_run: Any) -> str | None:
     if verdict == "promote":
         return None
     # A missing verdict is a refusal too: the gate fails closed.
-    return f"verdict {verdict or 'missing'}: {artifact.manifest.summary}"
+    failed = ", ".join(artifact.manifest.statistics.get("failed_gates") or ["the evaluation does not say which gate"])
+    return f"verdict {verdict or 'missing'}: {failed}"
 
 
 def say_not_promoted(ref: Mapping[str, Any]) -> str:
     """Put the reason where people look: the run's journal, the task's log, the terminal."""
     dag_run = get_current_context()["dag_run"]
     reason = why_not_promoted(ref, dag_run=dag_run) or "the evaluation has changed since the gate"
-    summary = f"{reason}; what served before goes on serving"
-    note(dag_run, task=NOT_PROMOTED, state="done", summary=summary, seconds=0.0)
-    return summary
+    note(dag_run, task=NOT_PROMOTED, state="done", summary=reason, seconds=0.0)
+    return reason

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from components.core.store import Store
+from components.orchestration.journal import TaskEntry, last_runs, run_folder, write_entry
+
+NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
+
+
+def entry(run_id: str, task: str, *, minute: int) -> TaskEntry:
+    return TaskEntry(
+        run_id=run_id, task=task, state="done", summary="", seconds=1, finished_at=NOON + timedelta(minutes=minute)
+    )
+
+
+def test_the_newest_runs_come_first_and_their_tasks_in_order_of_time(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    for run, hour in (("b__2024-05-01T13:00:00+00:00", 1), ("a", 0), ("c", 2)):
+        folder = run_folder(run_id=run, started_at=NOON + timedelta(hours=hour))
+        write_entry(store, folder, entry(run, "validate", minute=2))
+        write_entry(store, folder, entry(run, "ingest", minute=1))
+    runs = last_runs(store, count=2)
+    assert [[(one.run_id[0], one.task) for one in run] for run in runs] == [
+        [("c", "ingest"), ("c", "validate")],
+        [("b", "ingest"), ("b", "validate")],
+    ]
+
+
+def test_an_unreadable_entry_hides_no_other(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    folder = run_folder(run_id="a", started_at=NOON)
+    write_entry(store, folder, entry("a", "ingest", minute=1))
+    (tmp_path / "runs" / folder / "train.json").write_text('{"of": "another version"}')
+    assert [one.task for one in last_runs(store, count=1)[0]] == ["ingest"]
+
+
+def test_no_run_yet(tmp_path: Path) -> None:
+    assert last_runs(Store(str(tmp_path)), count=3) == []

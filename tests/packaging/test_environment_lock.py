@@ -1,0 +1,66 @@
+"""The environment is the lock's: whole, consistent, and of the asked build of torch."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LOCKS = ("cpu", "cuda")
+
+
+def pins(kind: str) -> dict[str, str]:
+    lines = (ROOT / "locks" / f"{kind}.txt").read_text().splitlines()
+    return dict(line.split("==") for line in lines)
+
+
+def built_for() -> str:
+    """What `make` built this environment for: cpu or cuda."""
+    stamp = Path(sys.prefix) / "basketweave-lock.sha256"
+    return stamp.read_text().split()[0] if stamp.exists() else "cpu"
+
+
+@pytest.mark.parametrize("kind", LOCKS)
+def test_a_lock_is_plain_pins_of_releases_and_nothing_else(kind: str) -> None:
+    lines = (ROOT / "locks" / f"{kind}.txt").read_text().splitlines()
+    odd = [line for line in lines if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*==[0-9][0-9A-Za-z.]*", line)]
+    assert odd == []
+    assert lines == sorted(set(lines), key=lambda line: line.split("==")[0])
+
+
+def test_both_locks_agree_but_for_what_cuda_adds() -> None:
+    cpu, cuda = pins("cpu"), pins("cuda")
+    assert {name: cuda.get(name) for name in cpu} == cpu
+    assert all(name.startswith(("nvidia-", "cuda-", "triton")) for name in set(cuda) - set(cpu))
+
+
+def test_the_environment_holds_every_pin() -> None:
+    wrong = {}
+    for name, version in pins(built_for()).items():
+        try:
+            found = metadata.version(name).split("+")[0]
+        except metadata.PackageNotFoundError:
+            found = "missing"
+        if found != version:
+            wrong[name] = (version, found)
+    assert wrong == {}, "Bring the environment up to the lock: make venv"
+
+
+def test_no_package_misses_what_it_needs() -> None:
+    done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False)
+    if "No module named pip" in done.stderr:  # uv's environments have none
+        done = subprocess.run(
+            ["uv", "pip", "check", "--python", sys.executable], capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_torch_is_the_build_that_was_asked_for() -> None:
+    import torch
+
+    assert (torch.version.cuda is None) == (built_for() == "cpu")
