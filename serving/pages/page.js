@@ -4,7 +4,17 @@
 const $ = (id) => document.getElementById(id);
 const basket = new Map(); // item_id -> title
 let apiKey = "";
-let termClass = new Map(); // term -> colour class
+
+// The score's terms as a person may read them: what they have in common, in the order of the bar.
+const GROUPS = [
+  { name: "learned similarity", cls: "t0", has: (term) => term === "similarity" },
+  { name: "bought together", cls: "t1", has: (term) => term === "filter" },
+  { name: "own taste", cls: "t2", has: (term) => term.startsWith("affinity_") },
+  { name: "bought before", cls: "t3", has: (term) => term === "repeat" },
+  { name: "popular", cls: "t4", has: (term) => term.endsWith("popularity") },
+  { name: "other", cls: "t5", has: () => true },
+];
+const SMALL_SHARE = 0.005;
 
 function element(name, { text = "", cls = "" } = {}) {
   const node = document.createElement(name);
@@ -84,8 +94,6 @@ function showModel(model) {
   $("cutoff").textContent = day(model.cutoff);
   $("clock").textContent = day(model.clock);
   $("item-count").textContent = model.items.toLocaleString();
-  const names = Object.keys(model.terms);
-  termClass = new Map(names.map((name, index) => [name, `t${index % 8}`]));
   const chosen = $("category").value;
   $("category").replaceChildren(new Option("all", ""), ...model.categories.map((name) => new Option(name, name)));
   $("category").value = chosen;
@@ -116,26 +124,35 @@ function card(item, rank) {
   return node;
 }
 
+function grouped(shares) {
+  const parts = GROUPS.map((group) => ({ ...group, share: 0, terms: [] }));
+  for (const [term, share] of Object.entries(shares)) {
+    const part = parts.find((group) => group.has(term));
+    part.share += share;
+    if (share > SMALL_SHARE) part.terms.push(`${label(term)} ${percent(share)}`);
+  }
+  return parts.filter((part) => part.share > SMALL_SHARE);
+}
+
 function drawShares(bar, shares) {
-  const parts = Object.entries(shares).filter(([, share]) => share > 0.005);
-  const total = parts.reduce((sum, [, share]) => sum + share, 0) || 1;
-  const words = [];
-  for (const [term, share] of parts) {
-    const piece = element("span", { cls: termClass.get(term) || "t6" });
-    piece.style.flexGrow = String(share / total);
-    piece.title = `${label(term)} ${Math.round((100 * share) / total)} %`;
-    words.push(piece.title);
+  const parts = grouped(shares);
+  for (const part of parts) {
+    const piece = element("span", { cls: part.cls });
+    piece.style.flexGrow = String(part.share);
+    piece.title = part.terms.length > 1 ? `${part.name}: ${part.terms.join(", ")}` : `${part.name} ${percent(part.share)}`;
     bar.append(piece);
   }
-  bar.setAttribute("aria-label", words.join(", "));
+  bar.setAttribute("aria-label", parts.map((part) => `${part.name} ${percent(part.share)}`).join(", "));
 }
 
 const label = (term) => term.replaceAll("_", " ");
+const percent = (share) => `${Math.round(100 * share)} %`;
 
 function showLegend(items) {
-  const used = [...termClass.keys()].filter((term) => items.some((item) => (item.shares[term] || 0) > 0.005));
-  $("legend").replaceChildren(...used.map((term) => element("span", { text: label(term), cls: termClass.get(term) })));
-  $("legend").hidden = used.length === 0;
+  const used = new Map(items.flatMap((item) => grouped(item.shares)).map((part) => [part.name, part.cls]));
+  const inOrder = GROUPS.filter((group) => used.has(group.name));
+  $("legend").replaceChildren(...inOrder.map((group) => element("span", { text: group.name, cls: group.cls })));
+  $("legend").hidden = inOrder.length === 0;
 }
 
 const SOURCES = {
@@ -266,7 +283,7 @@ async function find() {
     $("matches").replaceChildren(...found.map((item) => {
       const row = element("li", { text: item.title });
       row.setAttribute("role", "option");
-      row.append(element("small", { text: [item.category, item.brand, money(item.price)].filter(Boolean).join(" · ") }));
+      row.append(element("small", { text: [item.category, item.brand, money(item.price), item.item_id].filter(Boolean).join(" · ") }));
       row.addEventListener("mousedown", (event) => { event.preventDefault(); pick(item); });
       return row;
     }));
