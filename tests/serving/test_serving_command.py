@@ -61,7 +61,7 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
 def test_a_host_that_is_not_loopback_is_refused_without_keys_in_one_sentence(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "serving", "--host", "0.0.0.0"]
     environment = {**os.environ, "BASKETWEAVE_HOME": str(tmp_path)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=30)
     assert done.returncode == 1
     assert "The service listens on 0.0.0.0 only with API keys." in done.stderr
     assert "Traceback" not in done.stderr
