@@ -5,6 +5,7 @@ Its cost is its own bookkeeping, some 3 CPU-milliseconds a check and table; the 
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -40,6 +41,8 @@ class Judge:
             import great_expectations as gx
             import great_expectations.expectations as gxe
         self._gx, self._expectations = gx, _Remembering(gxe)
+        # It reports each temporary name it thinks of; in a task's log that is noise.
+        logging.getLogger("great_expectations").setLevel(logging.WARNING)
         context = gx.get_context(mode="ephemeral")
         context.variables.progress_bars = {"globally": False, "metric_calculations": False}  # type: ignore[assignment]  # a dict is what it documents
         asset = context.data_sources.add_pandas("memory").add_dataframe_asset("table")
