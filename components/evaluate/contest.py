@@ -6,8 +6,9 @@ counts as a hit; this is what the gates look at. `all_items`: everything compete
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch import Tensor
 from components.measures.baselines import Baseline, OwnFrequency
 from components.measures.ranking import Ranked, top_lists
 from components.model.histories import Histories
-from components.model.score import Scorer
+from components.model.score import REPEAT, Scorer
 
 NEW_ITEMS = "new_items"
 ALL_ITEMS = "all_items"
@@ -78,9 +79,30 @@ class ModelEntrant:
     def scores(self, rows: np.ndarray) -> Iterable[tuple[str, Tensor]]:
         chosen = torch.from_numpy(rows)
         histories, statistics = self._histories.rows(chosen), self._statistics[chosen]
-        for setting in self.settings:
-            scores_BI = self._scorer.score(histories, statistics, include_seen=setting == ALL_ITEMS)
-            yield setting, scores_BI.clone() if scores_BI.stride(0) == 0 else scores_BI
+        if not self._scorer.weights.repeat_scale > 0:
+            for setting in self.settings:
+                yield setting, self._scorer.score(histories, statistics, include_seen=setting == ALL_ITEMS).clone()
+            return
+        # A score is the sum of its terms. Where items seen before compete, all other terms are scaled alike and one is
+        # added; without that one the order is the order of new items, so one pass ranks for both settings.
+        terms = self._scorer.terms(histories, statistics, include_seen=True)
+        repeat_BI = terms.pop(REPEAT)
+        scores_BI = repeat_BI.clone()
+        for term_BI in terms.values():
+            scores_BI += term_BI
+        yield ALL_ITEMS, scores_BI
+        yield NEW_ITEMS, scores_BI.sub_(repeat_BI)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep torch to one thread: in operations this small, threads wait for each other more than they work."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)
 
 
 def rank_users(
@@ -94,8 +116,7 @@ def rank_users(
 ) -> Mapping[str, Mapping[str, Ranked]]:
     """Users (R,) as rows of `seen` (U, I) -> setting -> entrant -> their lists (R, k).
 
-    Chunks are worked on side by side, each by one thread: threads inside of operations this small wait for each other
-    more than they work.
+    Chunks are worked on side by side, each by one thread.
     """
     step = max(1, _CHUNK_SCORES // max(seen.shape[1], 1))
     chunks = [rows[start : start + step] for start in range(0, len(rows), step)]
@@ -106,14 +127,11 @@ def rank_users(
     def work(chunk: np.ndarray) -> dict[tuple[str, str], Ranked]:
         return _rank_chunk(entrants, chunk, seen=seen, k=k, settings=settings)
 
-    num_threads = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            for ranked in track(pool.map(work, chunks), len(chunks)):
-                for key, part in ranked.items():
-                    lists[key].append(part)
-    finally:
-        torch.set_num_threads(num_threads)
+    num_workers = torch.get_num_threads()
+    with one_thread(), ThreadPoolExecutor(num_workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        for ranked in track(pool.map(work, chunks), len(chunks)):
+            for key, part in ranked.items():
+                lists[key].append(part)
     empty = np.empty((0, k), dtype=np.int64)
     whole = {key: np.concatenate([empty, *parts]) for key, parts in lists.items()}
     return {

@@ -23,7 +23,7 @@ from components.model.histories import Histories
 
 MOST_HAD = 12
 MOST_TAKEN = 24
-_SHARE_USERS = 400
+_SHARE_USERS = 100
 _SHARE_SCORES = 2_000_000
 
 

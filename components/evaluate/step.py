@@ -22,7 +22,15 @@ from components.core.errors import ArtifactError
 from components.core.split import TimeSplit
 from components.core.step import Step, StepContext, StepReport
 from components.evaluate import figures
-from components.evaluate.contest import ALL_ITEMS, MODEL, NEW_ITEMS, BaselineEntrant, ModelEntrant, rank_users
+from components.evaluate.contest import (
+    ALL_ITEMS,
+    MODEL,
+    NEW_ITEMS,
+    BaselineEntrant,
+    ModelEntrant,
+    one_thread,
+    rank_users,
+)
 from components.evaluate.examples import pick_examples, term_shares
 from components.evaluate.gates import Judgement, judge
 from components.evaluate.lineage import check_lineage, unreadable
@@ -116,16 +124,11 @@ def measure(context: StepContext, bundle: Bundle, split: TimeSplit) -> Measured:
             new_lists, new[new_rows], rows=new_rows, known=known, baseline=on_new.best_baseline, settings=settings
         ),
     )
-    return Measured(
-        card=card,
-        choices={choice.baseline.name: describe(choice.baseline) for choice in choices},
-        tuning={choice.baseline.name: choice.recall_by_parameters for choice in choices},
-        target_types=log.target_types,
-        num_items=log.num_items,
-        shares=term_shares(
+    with one_thread():
+        shares = term_shares(
             bundle, rows=new_rows, ranked=new_lists[MODEL], histories=histories, statistics=statistics, seed=SEED
-        ),
-        examples=pick_examples(
+        )
+        examples = pick_examples(
             bundle,
             count=settings.example_users,
             seed=SEED,
@@ -136,7 +139,15 @@ def measure(context: StepContext, bundle: Bundle, split: TimeSplit) -> Measured:
             user_ids=log.user_ids,
             histories=histories,
             statistics=statistics,
-        ),
+        )
+    return Measured(
+        card=card,
+        choices={choice.baseline.name: describe(choice.baseline) for choice in choices},
+        tuning={choice.baseline.name: choice.recall_by_parameters for choice in choices},
+        target_types=log.target_types,
+        num_items=log.num_items,
+        shares=shares,
+        examples=examples,
     )
 
 

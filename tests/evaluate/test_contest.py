@@ -20,7 +20,10 @@ from components.evaluate.contest import (
 from components.evaluate.tuning import choose_baselines, describe, new_targets, sample_rows
 from components.measures.baselines import AllTimePopularity, OwnFrequency
 from components.measures.interactions import Interactions
+from components.model.bundle import Bundle
 from components.model.histories import Histories
+from components.model.ranking import top_k
+from components.model.score import ScoreWeights
 
 NUM_ITEMS = 6
 # User 0 had 5, user 1 had 4 and 5, user 2 nothing. Item 5 is the most popular, then 4, then 3.
@@ -44,7 +47,9 @@ def no_bar(items: Iterable[object], _: int) -> Iterable[object]:
 
 
 class Scorer:
-    """Scores items by their number; remembers in which way it was asked."""
+    """Scores items by their number, has no use for what was had before, and remembers in which way it was asked."""
+
+    weights = ScoreWeights(terms={}, repeat_scale=0.0)
 
     def __init__(self, *, is_shared: bool = False) -> None:
         self.asked: list[bool] = []
@@ -127,3 +132,19 @@ def test_each_baseline_gets_the_setting_that_was_best_on_validation(taken_item: 
     assert sorted(choices["own frequency"].recall_by_parameters.values()) == [0.0, 1.0]
     # Nobody took anything new: nothing to choose by, so the first setting stands.
     assert describe(choices["RP3"].baseline) == "beta 0"
+
+
+def test_one_pass_over_the_terms_ranks_as_the_score_itself_does(planted_bundle: Bundle) -> None:
+    generator = np.random.default_rng(1)
+    items = [sorted(generator.choice(400, size, replace=False).tolist()) for size in (0, 1, 7, 30)]
+    histories = Histories.from_lists(
+        items, [generator.uniform(0.2, 4, len(row)).tolist() for row in items], [[3.0] * len(row) for row in items]
+    )
+    statistics = torch.tensor([[1.0, 2.0], [torch.nan, 0.0], [30.0, 4.0], [2.0, 50.0]])
+    seen = sp.csr_matrix((np.ones(len(histories.items)), histories.items.numpy(), histories.indptr.numpy()), (4, 400))
+    model = ModelEntrant(planted_bundle.scorer, histories=histories, statistics=statistics)
+    lists = rank_users([model], rows=np.arange(4), seen=seen, k=10, track=no_bar)
+    on_all = top_k(planted_bundle.scorer.score(histories, statistics, include_seen=True), k=10)[0]
+    on_new = top_k(planted_bundle.scorer.score(histories, statistics), k=10, histories=histories)[0]
+    assert lists[ALL_ITEMS]["model"].tolist() == on_all.tolist()
+    assert lists[NEW_ITEMS]["model"].tolist() == on_new.tolist()
