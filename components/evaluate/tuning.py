@@ -97,10 +97,15 @@ def _choose(
         lists = rank_users([entrant], rows=rows, seen=known.seen, k=k, track=track, settings=(setting,))
         recalls.append(list_metrics(lists[setting][entrant.name], targets[rows]).means()["recall"])
     best = int(np.argmax(np.nan_to_num(recalls, nan=-1.0)))
-    named = {describe(baseline): recall for baseline, recall in zip(grid, recalls, strict=True)}
+    named = {describe(baseline) or "unset": recall for baseline, recall in zip(grid, recalls, strict=True)}
     return Choice(baseline=grid[best], recall_by_parameters=named)
 
 
 def describe(baseline: Baseline) -> str:
-    """'beta 0.3'; empty where a baseline has nothing to set."""
-    return ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in baseline.parameters.items())
+    """'beta 0.3'; empty where nothing is set."""
+    return ", ".join(_described(name, value) for name, value in baseline.parameters.items())
+
+
+def _described(name: str, value: float) -> str:
+    words = name.removesuffix("_days").replace("_", " ")
+    return f"{words} {value:g}{' days' if name.endswith('_days') else ''}"

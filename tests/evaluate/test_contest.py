@@ -121,7 +121,7 @@ def test_a_sample_of_rows_has_targets_only_and_repeats_under_its_seed() -> None:
     assert sample_rows(targets, most=99, seed=3).tolist() == list(range(1, 40, 2))
 
 
-@pytest.mark.parametrize(("taken_item", "chosen"), [(1, ""), (2, "half life days 84")])
+@pytest.mark.parametrize(("taken_item", "chosen"), [(1, ""), (2, "half life 84 days")])
 def test_each_baseline_gets_the_setting_that_was_best_on_validation(taken_item: int, chosen: str) -> None:
     """The user had item 1 three times long ago and item 2 twice of late; a list of one can hold one of them."""
     events = [(0, 1), (0, 1), (0, 1), (0, 2), (0, 2)]
