@@ -63,7 +63,10 @@ def new_targets(taken: sp.csr_matrix, seen: sp.csr_matrix) -> sp.csr_matrix:
     width = taken.shape[1]
     user_N = np.repeat(np.arange(taken.shape[0], dtype=np.int64), np.diff(taken.indptr))
     seen_user_N = np.repeat(np.arange(seen.shape[0], dtype=np.int64), np.diff(seen.indptr))
-    is_new = ~np.isin(user_N * width + taken.indices, seen_user_N * width + seen.indices)
+    key_N, seen_key_N = user_N * width + taken.indices, np.sort(seen_user_N * width + seen.indices)
+    # One past the last key stands for 'not found'.
+    found_N = np.append(seen_key_N, -1)[np.searchsorted(seen_key_N, key_N)]
+    is_new = found_N != key_N
     return sp.csr_matrix((taken.data[is_new], (user_N[is_new], taken.indices[is_new])), shape=taken.shape)
 
 
