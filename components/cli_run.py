@@ -91,7 +91,7 @@ def conclude(outcome: RunOutcome, *, settings: Settings, console: Console) -> in
         return EXIT_NOT_PROMOTED
     if not outcome.succeeded:
         failure = outcome.failure
-        what = f"{failure.task} failed: {failure.summary}" if failure else "The run failed outside its steps."
+        what = f"{failure.task} failed: {failure.summary.rstrip('.')}." if failure else "The run failed outside its steps."
         raise BasketweaveError(f"{what} The whole log: {outcome.log}")
     if not settings.deploy.start_service:
         console.print(Text("\nThe pointer names this run's bundle; the service is run elsewhere."))

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from components.core.settings import Settings, load_settings
+
+LENIENT_RUN = Path(__file__).parent / "pipeline" / "lenient_run.py"
 SESSION_HOME = Path(tempfile.mkdtemp(prefix="basketweave-tests-"))
 
 for _name in [
@@ -44,6 +50,59 @@ def session_home() -> Iterator[Path]:
     """The folder of everything that the suite leaves; gone at its end."""
     yield SESSION_HOME
     shutil.rmtree(SESSION_HOME, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class PipelineRun:
+    """A whole run of the real pipeline on a small made-up shop, and the service that it left."""
+
+    world: Path
+    home: Path
+    environment: dict[str, str]
+    arguments: list[str]
+    first: subprocess.CompletedProcess[str]
+
+    @property
+    def settings(self) -> Settings:
+        return load_settings(home=self.home, project="shop")
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """`basketweave …` in this shop's home, as a process of its own."""
+        return subprocess.run(
+            [sys.executable, str(LENIENT_RUN), *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+@pytest.fixture(scope="session")
+def pipeline_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PipelineRun]:
+    """The whole pipeline once, from the simulator's log to a service on loopback; about a minute, shared by all."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    world, home = folder / "world", folder / "home"
+    small = {
+        "SPLIT__WINDOW_DAYS": "14",
+        "SPLIT__TRAINING_WINDOWS": "1",
+        "TRAIN__MAX_EPOCHS": "1",
+        "TRAIN__EMBEDDING_DIM": "16",
+        "EVALUATE__BOOTSTRAP_RESAMPLES": "200",
+    }
+    environment = {**os.environ, "BASKETWEAVE_HOME": str(home)}
+    environment |= {f"BASKETWEAVE_{name}": value for name, value in small.items()}
+    size = ["--users", "300", "--items", "200", "--days", "60", "--sessions-per-user-day", "0.3", "--seed", "7"]
+    made = [sys.executable, "-m", "components.cli", "simulate", "--out", str(world), *size]
+    subprocess.run(made, check=True, capture_output=True, env=environment)
+    arguments = ["run", "--events", f"{world}/events/*.parquet", "--catalog", f"{world}/catalog.parquet"]
+    command = [sys.executable, str(LENIENT_RUN), *arguments]
+    first = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    run = PipelineRun(world=world, home=home, environment=environment, arguments=arguments, first=first)
+    try:
+        assert first.returncode == 0, first.stdout + first.stderr
+        yield run
+    finally:
+        run.command("stop")
 
 
 @pytest.hookimpl(hookwrapper=True)
