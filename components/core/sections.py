@@ -65,7 +65,9 @@ class ValidateSettings(Section):
     """A day whose median price is under this share of the days' before it is reported: prices in another unit, say."""
     max_price_ratio: float = Field(default=5, gt=0)
     max_gap_days: float = Field(default=30, gt=0)
-    """A longer time without any event stops the run: one wrong time in the future would move `as_of` there."""
+    """A longer time without any event ends the log's main stretch; rows beyond it are taken for wrong times."""
+    max_outlying_share: Share = 0.02
+    """Share of the log's rows beyond its main stretch: up to here they go to quarantine, more stop the run."""
     example_rows: int = Field(default=5, ge=0)
     """Quarantined rows that the quality page shows a reason, users made unrecognisable."""
     data_docs: bool = False

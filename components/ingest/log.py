@@ -58,10 +58,11 @@ def connect(spill_folder: str) -> duckdb.DuckDBPyConnection:
     return con
 
 
-def cast_events(con: duckdb.DuckDBPyConnection, expressions: Expressions, *, day: date | None, where: str) -> None:
+def cast_events(con: duckdb.DuckDBPyConnection, expressions: Expressions, *, day: date | None, where: str) -> int:
     """Make the table `typed`: the contract's columns, `reason` (null: castable) and the raw `row` of a reject.
 
-    With `day`, rows of other days are left out; a row whose time cannot be read belongs to no day and stays.
+    With `day`, rows of other days are left out, and their number returned; a row whose time cannot be read belongs to
+    no day and stays.
     """
     source = columns_of(con, "events_source")
     raw = ", ".join(f"{expressions.get(name)} AS {name}" for name in EVENTS.names)
@@ -70,8 +71,8 @@ def cast_events(con: duckdb.DuckDBPyConnection, expressions: Expressions, *, day
         types = columns_of(con, "events_raw")
     except duckdb.BinderException as error:
         raise explain_binder(error, source, where) from error
-    cast = {name: text_cast(name, types[name]) for name in ("event_id", "user_id", "item_id", "session_id")}
-    cast["event_type"] = f"lower({text_cast('event_type', types['event_type'])})"
+    texts = ("event_id", "user_id", "item_id", "event_type", "session_id")
+    cast = {name: text_cast(name, types[name]) for name in texts}
     cast["timestamp"] = time_cast("timestamp", types["timestamp"])
     cast |= {name: number_cast(name, types[name]) for name in ("quantity", "price")}
     selected = ", ".join(f"{cast[name]} AS {name}, {name} AS raw_{name}" for name in EVENTS.names)
@@ -93,6 +94,12 @@ def cast_events(con: duckdb.DuckDBPyConnection, expressions: Expressions, *, day
         """
     )
     con.execute("ALTER TABLE typed DROP COLUMN s")
+    if day is None:
+        return 0
+    ((left_out,),) = con.execute(
+        "SELECT (SELECT count(*) FROM events_source) - (SELECT count(*) FROM typed)"
+    ).fetchall()
+    return int(left_out)
 
 
 def _reasons(types: dict[str, str]) -> list[str]:

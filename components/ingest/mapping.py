@@ -20,7 +20,7 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "user_id": ("user", "customer", "customer_id", "client_id", "visitor_id", "household_id"),
     "event_type": ("event", "type", "action", "kind", "behaviour", "behavior"),
     "timestamp": ("time", "ts", "datetime", "date", "event_time", "created_at"),
-    "session_id": ("session", "basket_id", "order_id", "invoice", "visit_id"),
+    "session_id": ("session", "visit_id", "basket_id", "order_id", "invoice"),
     "quantity": ("qty", "amount", "units", "count"),
     "price": ("unit_price", "cost"),
     "title": ("name", "description", "item_name", "product_name"),
@@ -73,6 +73,27 @@ def map_attributes(
     return {name: identifier(name) for name in sorted(rest)}
 
 
+def refuse_renamed_columns(by_file: Mapping[str, Iterable[str]], found: Expressions) -> None:
+    """A file that lacks a column which the others have, but has one of its own, has most likely renamed it.
+
+    Read as one log, its rows would silently have no value there. Raises ContractError.
+    """
+    read = mentioned(found.by_column.values(), found.source)
+    required = mentioned([found.get(name) for name in REQUIRED_EVENT_COLUMNS], found.source)
+    everywhere = set(found.source).intersection(*map(set, by_file.values()))
+    for name, columns in by_file.items():
+        own = [column for column in columns if column not in everywhere and column not in read]
+        lacking = sorted(column for column in read if column not in set(columns))
+        for column in lacking:
+            if column in required or own:
+                hint = _hint(column, own)
+                raise ContractError(
+                    f"{name} has no column '{column}', which other files of the log have"
+                    + (f"; did it become '{hint}'?" if hint else ".")
+                    + " Rename it there, or ingest the file with a profile of its own."
+                )
+
+
 def _expressions(
     columns: Mapping[str, str],
     mapped: Mapping[str, Mapped],
@@ -108,11 +129,16 @@ def _refuse_misspelt(columns: Mapping[str, str], absent: list[str], contract: tu
 
 
 def _missing(column: str, columns: Mapping[str, str], where: str) -> str:
-    known = {name.lower(): name for name in columns}
-    by_synonym = next((known[word] for word in SYNONYMS.get(column, ()) if word in known), None)
-    hint = nearest(column, columns) or by_synonym
+    hint = _hint(column, columns)
     has = f"the nearest is '{hint}'" if hint else f"it has: {', '.join(list(columns)[:12])}"
     return f"{where} has no column '{column}'; {has}. Rename it, or map it in a profile (docs/data-contract.md)."
+
+
+def _hint(column: str, columns: Iterable[str]) -> str | None:
+    """The column that most likely is meant, by spelling or by what shops call it."""
+    known = {name.lower(): name for name in columns}
+    by_synonym = next((known[word] for word in SYNONYMS.get(column, ()) if word in known), None)
+    return nearest(column, known.values()) or by_synonym
 
 
 def _expression(value: Mapped, columns: Mapping[str, str], where: str) -> str:

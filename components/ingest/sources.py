@@ -15,6 +15,7 @@ from pathlib import Path
 
 import duckdb
 import fsspec
+import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from components.core.errors import ContractError, MissingExtraError, SettingsError
@@ -115,8 +116,11 @@ def _in_data(profile: Profile, settings: SourceSettings, files: str) -> str:
     return str(Path(spec.origin).parent / profile.package.folder / files)
 
 
-def open_source(con: duckdb.DuckDBPyConnection, name: str, files: SourceFiles, folder: Path) -> None:
-    """Make the relation `name` and the table `<name>_unreadable`."""
+def open_source(
+    con: duckdb.DuckDBPyConnection, name: str, files: SourceFiles, folder: Path
+) -> dict[str, tuple[str, ...]]:
+    """Make the relation `name` and the table `<name>_unreadable`; returns the columns of each file, where all rows of
+    a file have the same."""
     con.execute(f"CREATE TEMP TABLE {name}_unreadable (line VARCHAR, reason VARCHAR)")
     paths = files.local_paths(folder)
     try:
@@ -124,16 +128,18 @@ def open_source(con: duckdb.DuckDBPyConnection, name: str, files: SourceFiles, f
             case "parquet":
                 listed = ", ".join(map(_quote, paths))
                 con.execute(f"CREATE TEMP VIEW {name} AS SELECT * FROM read_parquet([{listed}], union_by_name = true)")
+                return {_name(path): tuple(pq.read_schema(path).names) for path in paths}
             case "csv":
-                _open_delimited(con, name, paths)
+                return _open_delimited(con, name, paths)
             case _:
                 _open_json_lines(con, name, paths, files.setting)
+                return {}
     except duckdb.Error as error:
         first_line = str(error).splitlines()[0]
         raise ContractError(f"{files.setting}: {Path(files.paths[0]).name} cannot be read: {first_line}") from error
 
 
-def _open_delimited(con: duckdb.DuckDBPyConnection, name: str, paths: Sequence[str]) -> None:
+def _open_delimited(con: duckdb.DuckDBPyConnection, name: str, paths: Sequence[str]) -> dict[str, tuple[str, ...]]:
     by_header: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for path in paths:
         by_header.setdefault(_header(path), []).append(path)
@@ -154,6 +160,7 @@ def _open_delimited(con: duckdb.DuckDBPyConnection, name: str, paths: Sequence[s
         f"INSERT INTO {name}_unreadable SELECT any_value(csv_line), 'line cannot be read: ' || "
         f"lower(min(error_type::VARCHAR)) FROM {name}_errors GROUP BY scan_id, file_id, line_byte_position"
     )
+    return {_name(path): columns for (_, columns), group in by_header.items() for path in group}
 
 
 def _header(path: str) -> tuple[str, tuple[str, ...]]:
@@ -208,6 +215,10 @@ def _quote(text: str) -> str:
 
 def _json_name(key: str) -> str:
     return '"' + key.replace('"', '\\"') + '"'
+
+
+def _name(path: str) -> str:
+    return path.rsplit("/", 1)[-1]
 
 
 def _sha256(path: str) -> str:

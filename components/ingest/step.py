@@ -25,7 +25,7 @@ from components.core.step import Step, StepContext, StepReport
 from components.core.store import Store
 from components.ingest import log, record
 from components.ingest.catalog import read_catalog
-from components.ingest.mapping import Expressions, explain_binder, map_events, mentioned
+from components.ingest.mapping import Expressions, explain_binder, map_events, mentioned, refuse_renamed_columns
 from components.ingest.profile import Profile, load_profile, profile_path
 from components.ingest.sources import catalog_files, columns_of, event_files, open_source
 from components.ingest.titles import readable
@@ -40,7 +40,7 @@ def run(context: StepContext) -> StepReport:
     day = _day(context.options)
     with context.store.staging() as folder, closing(log.connect(str(folder / "spill"))) as con:
         expressions = _open(con, context, profile, folder)
-        log.cast_events(con, expressions, day=day, where=f"The log ({settings.profile})")
+        other_days = log.cast_events(con, expressions, day=day, where=f"The log ({settings.profile})")
         log.drop_duplicates(con)
         log.cut_sessions(con, gap_minutes=settings.session_gap_minutes, before=_before_midnight(context, day))
         counts = log.count_days(con)
@@ -63,6 +63,7 @@ def run(context: StepContext) -> StepReport:
     partitions = _known_at(context.store, days, as_of)
     if not partitions:
         raise ContractError(f"The log has no event before {as_of.isoformat()}; its first day is {min(days)}.")
+    later = sum(part.rows for part in days.values()) - sum(part.rows for part in partitions)
     without_day = _without_day(rejects, counts, as_of)
     all_rejects = _rejects_of(context.store, rejected_days, partitions, days, without_day)
     context.output.partitions.extend(partitions)
@@ -75,6 +76,7 @@ def run(context: StepContext) -> StepReport:
         as_of=as_of,
         statistics={
             "rows": totals,
+            "left_out": {"other_days": other_days, "after_as_of": later},
             "rejected_by_reason": _by_reason(all_rejects),
             "catalog": catalog_counts,
             "defects": defects,
@@ -123,16 +125,18 @@ def _open(con: duckdb.DuckDBPyConnection, context: StepContext, profile: Profile
     """Open the source's files and map the events' columns."""
     settings = context.settings.source
     con.create_function("readable", lru_cache(maxsize=None)(readable(profile.abbreviations)), ["VARCHAR"], "VARCHAR")
-    open_source(con, "events_source", event_files(profile, settings), folder / "events")
+    by_file = open_source(con, "events_source", event_files(profile, settings), folder / "events")
     catalog = catalog_files(profile, settings)
     if catalog is not None:
         open_source(con, "catalog_source", catalog, folder / "catalog")
-    return map_events(
+    found = map_events(
         columns_of(con, "events_source"),
         profile.events.columns,
         same_names=profile.same_names,
         where=f"The log ({settings.profile})",
     )
+    refuse_renamed_columns(by_file, found)
+    return found
 
 
 def _catalog(con: duckdb.DuckDBPyConnection, profile: Profile) -> tuple[pa.Table, dict[str, Any]]:

@@ -143,13 +143,6 @@ def series_checks(settings: ValidateSettings) -> tuple[Check, ...]:
             low=settings.min_price_ratio,
             high=settings.max_price_ratio,
         ),
-        Range(
-            name="gaps",
-            sentence=f"No more than {settings.max_gap_days:g} days pass without an event",
-            severity="critical",
-            column="gap_days",
-            high=settings.max_gap_days,
-        ),
     )
 
 
@@ -170,6 +163,14 @@ def log_checks(settings: ValidateSettings) -> tuple[Check, ...]:
             severity="critical",
             column="rejected_share",
             high=settings.max_quarantined_share,
+        ),
+        Range(
+            name="one stretch",
+            sentence=f"At most {settings.max_outlying_share:.0%} of the rows lie beyond a gap of "
+            f"{settings.max_gap_days:g} days or more",
+            severity="critical",
+            column="outlying_share",
+            high=settings.max_outlying_share,
         ),
         Range(
             name="ids across days",

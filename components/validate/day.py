@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -21,7 +22,7 @@ from components.validate.judge import Judge, Outcome, check_agreement
 from components.validate.rules import Mask, Rule, reasons_of_rows
 
 QUARANTINE = pa.schema([*EVENTS, pa.field("day", pa.date32()), pa.field("reason", pa.string(), nullable=False)])
-DERIVED = ("has_user_or_session", "hour_of_day", "is_product", "is_unknown_item", "is_quarantined")
+DERIVED = ("has_user_or_session", "hour_of_day", "is_in_stretch", "is_product", "is_unknown_item", "is_quarantined")
 
 
 class CatalogIndex:
@@ -69,7 +70,10 @@ class DayRecord(BaseModel):
     """Observed value of each share that is bounded."""
     failed: dict[str, dict[str, Any]]
     """Expectations that did not hold on this day: unexpected rows, observed value or error."""
-    partition: Partition
+    is_outlying: bool
+    """The day lies beyond a gap: none of its rows is kept."""
+    partition: Partition | None
+    """None where no row is kept."""
 
 
 @dataclass(frozen=True)
@@ -90,17 +94,34 @@ def day_facts(table: pa.Table, catalog: CatalogIndex) -> DayFacts:
     return DayFacts(float(np.median(prices)) if len(prices) else None, int(unknown.sum()), digest)
 
 
-def day_frame(table: pa.Table, day: date, catalog: CatalogIndex, rules: tuple[Rule, ...]) -> tuple[Any, list[Any]]:
+def outlying_days(rows: Mapping[date, int], *, max_gap_days: float) -> set[date]:
+    """Rows by day, in order -> the days outside the stretch with the most rows; stretches end at a longer gap."""
+    stretches: list[list[date]] = []
+    for day in rows:
+        if stretches and (day - stretches[-1][-1]).days - 1 < max_gap_days:
+            stretches[-1].append(day)
+        else:
+            stretches.append([day])
+    main = max(stretches, key=lambda days: sum(rows[day] for day in days))
+    return set(rows) - set(main)
+
+
+def day_frame(
+    table: pa.Table, day: date, catalog: CatalogIndex, rules: tuple[Rule, ...], *, is_outlying: bool = False
+) -> tuple[Any, list[str | None]]:
     """EVENTS -> (the frame that is judged: its columns and DERIVED; each row's reasons or None)."""
     frame = table.to_pandas()
     unknown, is_product = catalog.flags(table["item_id"])
     frame["has_user_or_session"] = (frame["user_id"].notna() | frame["session_id"].notna()).to_numpy()
     start = pd.Timestamp(midnight(day)).tz_convert("UTC")
     frame["hour_of_day"] = (frame["timestamp"] - start).dt.total_seconds() / 3600
+    frame["is_in_stretch"] = not is_outlying
     frame["is_product"] = is_product
     frame["is_unknown_item"] = unknown.astype(np.float64)
     reasons = reasons_of_rows(rules, frame)
-    frame["is_quarantined"] = np.array([reason is not None for reason in reasons], dtype=np.float64)
+    # A day beyond a gap is bad as a whole, and judged as a share of the log.
+    bad = [reason is not None and not is_outlying for reason in reasons]
+    frame["is_quarantined"] = np.array(bad, dtype=np.float64)
     return frame, reasons
 
 

@@ -10,6 +10,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import pandas as pd
@@ -85,14 +86,12 @@ class _Remembering:
 
     def __init__(self, module: Any) -> None:
         self._module = module
-        self._classes: dict[str, Any] = {}
 
     def __getattr__(self, name: str) -> Any:
-        if name not in self._classes:
-            self._classes[name] = _remembering(getattr(self._module, name))
-        return self._classes[name]
+        return _remembering(getattr(self._module, name))
 
 
+@cache
 def _remembering(base: Any) -> Any:
     from great_expectations.compatibility.pydantic import PrivateAttr
 

@@ -6,7 +6,7 @@ No user can be recognised: examples name users and sessions by a number that mea
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -16,6 +16,7 @@ import jinja2
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from components.validate.day import DayRecord
 from components.validate.results import CheckResult, Results
 
 TABLES = {"events": "Each day's events", "days": "The days in a row", "log": "The log", "catalogue": "The catalogue"}
@@ -33,22 +34,24 @@ def render_page(
 ) -> str:
     """`quarantine` (QUARANTINE), `rejects` (ingest's rejects.parquet), `ingest`: statistics of the events artifact."""
     names = _Pseudonyms()
+    # Days beyond a gap are in the table of reasons; a chart that reaches to them would show nothing else.
+    days = [day for day in results.days if not day.is_outlying]
     return _template().render(
         project=project,
         as_of=results.as_of.strftime("%Y-%m-%d %H:%M UTC"),
         profile=ingest["profile"],
         rows=results.rows,
         shares=_shares(results.rows),
-        first_day=results.days[0].day,
-        last_day=results.days[-1].day,
-        num_days=len(results.days),
+        first_day=days[0].day,
+        last_day=days[-1].day,
+        num_days=len(days),
         verdict=_verdict(results.checks),
         tables=[
             {"title": title, "checks": [check for check in results.checks if check.table == table]}
             for table, title in TABLES.items()
             if any(check.table == table for check in results.checks)
         ],
-        chart=_chart(results),
+        chart=_chart(days),
         reasons=_reasons(results, quarantine, example_rows, names),
         rejects=_rejects(rejects, ingest, example_rows),
         defects=ingest["defects"],
@@ -56,6 +59,7 @@ def render_page(
         non_products=results.non_products,
         unknown_items=sum(day.unknown_items for day in results.days),
         ignored=ingest["ignored_columns"],
+        left_out=ingest["left_out"],
     )
 
 
@@ -90,14 +94,14 @@ def _shares(rows: Mapping[str, int]) -> list[dict[str, Any]]:
     ]
 
 
-def _chart(results: Results) -> dict[str, Any]:
+def _chart(days: Sequence[DayRecord]) -> dict[str, Any]:
     """Stacked bars, one a day of the calendar; a day without events is a gap."""
-    first = results.days[0].day
-    span = (results.days[-1].day - first).days + 1
+    first = days[0].day
+    span = (days[-1].day - first).days + 1
     step = _CHART_WIDTH / span
-    top = _round_up(max(max(day.source, day.rows) for day in results.days))
+    top = _round_up(max(max(day.source, day.rows) for day in days))
     bars = []
-    for record in results.days:
+    for record in days:
         bad = record.quarantined + record.rejected
         parts, base = [], 0
         for kind, count in (("kept", record.kept), ("duplicates", record.duplicates), ("quarantined", bad)):

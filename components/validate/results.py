@@ -127,15 +127,19 @@ def _detail(check: Check, outcome: Outcome, frame: pd.DataFrame) -> str:
         if "day" in frame and not outcome.success:
             outside = check.outside(frame)
             days = frame["day"][outside.index]
-            shown = [f"{day}: {value:,.3g}" for day, value in zip(days, outside, strict=True)]
+            shown = [f"{day}: {_number(value)}" for day, value in zip(days, outside, strict=True)]
             return ", ".join(shown[:3]) + (f" and {len(shown) - 3} more" if len(shown) > 3 else "")
         if len(frame) == 1 and len(values):
-            return f"it is {values.iloc[0]:,.3g}"
+            return f"it is {_number(values.iloc[0])}"
         if "day" in frame and len(values):
-            return f"{values.min():,.3g} to {values.max():,.3g}"
+            return f"{_number(values.min())} to {_number(values.max())}"
     if outcome.success:
         return ""
     return f"{outcome.unexpected:,} of {len(frame):,} rows" if outcome.unexpected else "it differs"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _status(check: Check, outcome: Outcome) -> Status:

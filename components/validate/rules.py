@@ -142,6 +142,12 @@ def event_rules(settings: ValidateSettings) -> tuple[Rule, ...]:
             low_reason="timestamp lies before its day",
             high_reason="timestamp lies after its day",
         ),
+        OneOf(
+            column="is_in_stretch",
+            values=(True,),
+            sentence=f"The time lies in the log's main stretch, where no {settings.max_gap_days:g} days are empty",
+            reason="timestamp lies far from the rest of the log",
+        ),
         Within(
             column="quantity",
             low=0,

@@ -36,6 +36,7 @@ from components.validate.day import (
     day_facts,
     day_frame,
     judge_day,
+    outlying_days,
     split,
 )
 from components.validate.judge import Judge, Outcome
@@ -56,7 +57,7 @@ def run(context: StepContext) -> StepReport:
     _assert_rows_law(results, quarantine)
 
     output = context.output
-    output.partitions.extend(record.partition for record in days)
+    output.partitions.extend(record.partition for record in days if record.partition is not None)
     output.write_table("catalog.parquet", catalog)
     output.write_table("quarantine.parquet", quarantine)
     output.path("results.json").write_text(results.model_dump_json(indent=1), encoding="utf-8")
@@ -93,6 +94,9 @@ class _Validation:
         self.events: Artifact = context.inputs["events"]
         self.partitions = list(self.events.manifest.partitions)
         self.table = DayTable(context.store, CLEAN_TABLE)
+        self.outlying = outlying_days(
+            {part.day: part.rows for part in self.partitions}, max_gap_days=self.settings.max_gap_days
+        )
         self.catalog_table = self.events.table("catalog.parquet")
         _check_schema(self.catalog_table, CATALOG, "catalog.parquet")
         self.catalog = CatalogIndex(self.catalog_table)
@@ -121,8 +125,10 @@ class _Validation:
         looked_at = pq.read_table(path, columns=["event_id", "item_id", "price"])
         self.ids.add(looked_at["event_id"])
         facts = day_facts(looked_at, self.catalog)
+        is_outlying = part.day in self.outlying
         key = json_sha256(
             {
+                "is_outlying": is_outlying,
                 "partition": part.sha256,
                 "flags": facts.flags_sha256,
                 "has_catalog": self.catalog.has_items,
@@ -131,14 +137,14 @@ class _Validation:
             }
         )
         known = self.earlier.get(part.day)
-        if known is not None and known.key == key and self.context.store.exists(known.partition.path):
+        if known is not None and known.key == key and self._is_there(known):
             self.reused += 1
             self.quarantined.append(_of_day(self.earlier_quarantine, part.day))
             # What ingest counted can change while the kept rows do not.
             return known.model_copy(update=_ingest_counts(part))
         table = pq.read_table(path)
         _check_schema(table, EVENTS, f"the partition of {part.day}")
-        frame, reasons = day_frame(table, part.day, self.catalog, self.rules)
+        frame, reasons = day_frame(table, part.day, self.catalog, self.rules, is_outlying=is_outlying)
         judge = self.judge
         outcomes = judge_day(judge, self._day_suite, self.rules, frame)
         self.last_frame = frame
@@ -158,18 +164,25 @@ class _Validation:
             reasons=count_reasons(reasons),
             shares={name: outcome.observed for name, outcome in outcomes.items() if outcome.observed is not None},
             failed={name: _failure(outcome) for name, outcome in sorted(outcomes.items()) if not outcome.success},
-            partition=self.table.write_day(
-                part.day, good, statistics={"kept": good.num_rows, "quarantined": bad.num_rows}
-            ),
+            is_outlying=is_outlying,
+            partition=self._write(part.day, good, bad.num_rows) if good.num_rows else None,
         )
+
+    def _write(self, day: date, good: pa.Table, quarantined: int) -> Partition:
+        return self.table.write_day(day, good, statistics={"kept": good.num_rows, "quarantined": quarantined})
+
+    def _is_there(self, known: DayRecord) -> bool:
+        return known.partition is None or self.context.store.exists(known.partition.path)
 
     def results(self, days: list[DayRecord]) -> Results:
         """Every check's result, the day's and the table's, and the sums that the rows law is about."""
         rows = self.events.manifest.statistics["rows"]
-        series = series_frame(days, recent_days=self.settings.recent_days)
+        in_stretch = [day for day in days if not day.is_outlying]
+        series = series_frame(in_stretch, recent_days=self.settings.recent_days)
         log = pd.DataFrame(
             {
                 "staleness_days": [_staleness_days(days, self.context.moment)],
+                "outlying_share": [sum(day.rows for day in days if day.is_outlying) / sum(day.rows for day in days)],
                 "rejected_share": [rows["rejected"] / max(rows["source"], 1)],
                 "repeated_event_ids": [float(self.ids.repeated())],
             }
@@ -230,8 +243,8 @@ class _IdsAcrossDays:
 
 
 def series_frame(days: list[DayRecord], *, recent_days: int) -> pd.DataFrame:
-    """One row a day: `row_ratio` and `price_ratio` against the median of the days in the `recent_days` before, and
-    `gap_days` since the day before; null where fewer than three days of the past are there."""
+    """One row a day: `row_ratio` and `price_ratio` against the median of the days in the `recent_days` before; null
+    where there are fewer than three."""
     frame = pd.DataFrame(
         {
             "day": [record.day for record in days],
@@ -244,13 +257,14 @@ def series_frame(days: list[DayRecord], *, recent_days: int) -> pd.DataFrame:
     with np.errstate(divide="ignore", invalid="ignore"):
         frame["row_ratio"] = frame["rows"] / past["rows"].to_numpy()
         frame["price_ratio"] = (frame["price"] / past["price"].to_numpy()).where(past["price"].to_numpy() > 0)
-    frame["gap_days"] = np.diff(by_time.index.to_numpy(), prepend=np.datetime64("NaT")) / np.timedelta64(1, "D") - 1
     return frame
 
 
 def _staleness_days(days: list[DayRecord], as_of: datetime) -> float:
-    """Age of the newest event at `as_of`; NaN-free by construction: a partition has rows."""
-    newest = max(datetime.fromisoformat(day.last_event) for day in days if day.last_event is not None)
+    """Age at `as_of` of the newest event in the main stretch: a wrong time does not make an old log fresh."""
+    newest = max(
+        datetime.fromisoformat(day.last_event) for day in days if day.last_event is not None and not day.is_outlying
+    )
     return (as_of - newest).total_seconds() / 86_400
 
 

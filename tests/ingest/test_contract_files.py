@@ -18,11 +18,11 @@ from components.core.schemas import CATALOG, EVENTS
 CSV = """user_id,item_id,event_type,timestamp,session_id,quantity,price
 u1,a,view,2024-05-01T10:00:00Z,s1,,
 u1,a,purchase,2024-05-01T12:00:00+02:00,s1,2,3.5
-,b,Cart,2024-05-02 09:00:00,s2,1,10
+,b,cart,2024-05-02 09:00:00,s2,1,10
 """
 JSONL = """{"user_id":"u1","item_id":"a","event_type":"view","timestamp":"2024-05-01T10:00:00Z","session_id":"s1"}
 {"user_id":"u1","item_id":"a","event_type":"purchase","timestamp":1714557600,"session_id":"s1","quantity":2,"price":3.5}
-{"item_id":"b","event_type":"Cart","timestamp":"1714640400000","session_id":"s2","quantity":1,"price":"10"}
+{"item_id":"b","event_type":"cart","timestamp":"1714640400000","session_id":"s2","quantity":1,"price":"10"}
 """
 
 
@@ -46,7 +46,7 @@ def parquet_log(path: Any) -> None:
             {
                 "user_id": ["u1", "u1", None],
                 "item_id": ["a", "a", "b"],
-                "event_type": ["view", "purchase", "Cart"],
+                "event_type": ["view", "purchase", "cart"],
                 "timestamp": pa.array(times, pa.timestamp("ns")),
                 "session_id": ["s1", "s1", "s2"],
                 "quantity": pa.array([None, 2, 1], pa.int64()),
@@ -250,3 +250,26 @@ def test_a_log_without_one_usable_row_stops_and_says_why(shop):
     with pytest.raises(ContractError) as error:
         shop.ingest()
     assert "Not one of the log's 2 rows can be used; 2 because: timestamp is not a time" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("header", "sentence"),
+    [
+        ("user_id,product_id,event_type,timestamp,price", "2.csv has no column 'item_id', which other files"),
+        ("user_id,item_id,event_type,timestamp,unit_price", "did it become 'unit_price'?"),
+    ],
+)
+def test_a_file_that_renames_a_column_is_named(shop, header, sentence):
+    shop.write("logs/1.csv", "user_id,item_id,event_type,timestamp,price\nu1,a,view,2024-05-01,1\n")
+    shop.write("logs/2.csv", f"{header}\nu1,b,view,2024-05-02,1\n")
+    shop.source["events"] = str(shop.folder / "logs")
+    with pytest.raises(ContractError) as error:
+        shop.ingest()
+    assert sentence in str(error.value)
+
+
+def test_older_files_may_lack_an_optional_column(shop):
+    shop.write("logs/1.csv", "user_id,item_id,event_type,timestamp\nu1,a,view,2024-05-01\n")
+    shop.write("logs/2.csv", "user_id,item_id,event_type,timestamp,price\nu1,b,view,2024-05-02,1\n")
+    shop.source["events"] = str(shop.folder / "logs")
+    assert [row[7] for row in plain(shop.ingest())] == [None, 1.0]

@@ -71,6 +71,7 @@ def test_a_day_is_replaced_and_the_others_stay(shop):
     assert column(events_of(after), "item_id") == ["i0", "corrected", "i2"]
     assert before.table("rejects.parquet").num_rows == 1
     assert after.table("rejects.parquet").num_rows == 0
+    assert after.manifest.statistics["left_out"] == {"other_days": 1, "after_as_of": 0}
     assert after.as_of == before.as_of == datetime(2024, 5, 4, tzinfo=UTC)
 
 
@@ -95,6 +96,7 @@ def test_as_of_hides_later_events_and_loses_none(shop):
     then = shop.ingest(as_of=datetime(2024, 5, 2, 12, tzinfo=UTC))
     assert column(events_of(then), "item_id") == ["i0", "i1"]
     assert then.as_of == datetime(2024, 5, 2, 12, tzinfo=UTC)
+    assert then.manifest.statistics["left_out"] == {"other_days": 0, "after_as_of": 2}
     shop.log(HEADER + "u,next,view,2024-05-04T10:00\n", name="4.csv")
     assert column(events_of(shop.ingest(day="2024-05-04")), "item_id") == ["i0", "i1", "i2", "i3", "next"]
 

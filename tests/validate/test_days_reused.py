@@ -21,7 +21,7 @@ def test_only_the_replaced_day_is_judged_again(shop):
         (FIRST_DAY, "quantity is 0 or less"),
         (second, "price is 0 or less"),
     ]
-    assert after.manifest.summary.endswith("4 days (3 unchanged) · 27 checks")
+    assert after.manifest.summary.endswith("4 days (3 unchanged) · 28 checks")
     assert statuses(after)["events: quantity: Within"] == "quarantined"
 
 

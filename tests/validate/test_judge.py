@@ -39,6 +39,7 @@ def frame():
             "price": [1.0, np.nan, 0.0, 1.0, 1.0, 100_001.0, 1.0, 1.0],
             "has_user_or_session": [True] * 7 + [False],
             "hour_of_day": [0.0, 23.9, 24.0, -0.1, 1.0, 1.0, 1.0, np.nan],
+            "is_in_stretch": [True] * 8,
             "is_product": [True, False] + [True] * 6,
             "is_unknown_item": [0.0] * 8,
             "is_quarantined": [0.0] * 8,
@@ -84,6 +85,7 @@ def test_every_rule_finds_the_rows_that_great_expectations_counts(judge, frame, 
         "hour_of_day: Within": 2,
         "quantity: Within": 3,
         "price: Within": 2,
+        "is_in_stretch: OneOf": 0,
         "is_product: OneOf": 1,
     }
 

@@ -20,7 +20,7 @@ def test_a_good_log_passes_every_check(shop):
     assert artifact.table("quarantine.parquet").num_rows == 0
     found = statuses(artifact)
     assert {name for name, status in found.items() if status != "passed"} == {"catalogue: brand filled"}
-    assert len(found) == 27
+    assert len(found) == 28
 
 
 @pytest.mark.parametrize(

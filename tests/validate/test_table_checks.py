@@ -63,9 +63,30 @@ def test_only_the_newest_day_must_be_fresh(shop):
     assert shop.validate(good_log(9)).manifest.rows == 180
 
 
-def test_one_wrong_time_far_in_the_future_stops_the_run(shop):
-    with pytest.raises(ContractError, match=r"No more than 30 days pass without an event.*2034-01-01"):
+def test_one_wrong_time_far_in_the_future_does_not_make_a_log_fresh(shop):
+    with pytest.raises(ContractError, match=r"at most 3 days old': it is 3,5\d\d"):
         shop.validate(good_log(3) + good_row(0, date(2034, 1, 1)))
+
+
+def test_with_as_of_later_events_are_left_out_and_said(shop):
+    lines = good_log(3) + good_row(0, date(2034, 1, 1))
+    artifact = shop.validate(lines, as_of=midnight(days(4)[-1]))
+    assert artifact.manifest.rows == 60
+    assert "1 events lie after as_of" in artifact.path("quality.html").read_text()
+
+
+def test_single_rows_far_from_the_rest_are_put_aside(shop):
+    artifact = shop.validate(good_log(3) + good_row(0, date(2004, 1, 1)))
+    assert artifact.table("quarantine.parquet")["reason"].to_pylist() == ["timestamp lies far from the rest of the log"]
+    assert [part.day for part in artifact.manifest.partitions] == days(3)
+    assert artifact.manifest.rows == 60
+
+
+def test_a_log_in_two_pieces_stops_the_run(shop):
+    with pytest.raises(ContractError, match=r"beyond a gap of 30 days or more': it is 0\.25"):
+        shop.validate(good_log(3) + good_day(date(2004, 1, 1)))
+    shop.validation = {"max_gap_days": 10_000}
+    assert shop.validate(good_log(3) + good_day(date(2004, 1, 1))).manifest.rows == 80
 
 
 def test_too_many_rows_that_cannot_be_cast_stop_the_run(shop):
@@ -78,7 +99,7 @@ def test_a_day_with_unusually_few_or_many_rows_is_reported(shop):
     artifact = shop.validate(lines)
     assert statuses(artifact)["days: rows against the recent past"] == "warning"
     assert "2024-05-06: 0.05" in artifact.path("quality.html").read_text()
-    assert artifact.manifest.summary.endswith("27 checks, 1 warned")
+    assert artifact.manifest.summary.endswith("28 checks, 1 warned")
 
 
 def test_prices_in_another_unit_are_reported(shop):
