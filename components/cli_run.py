@@ -91,7 +91,9 @@ def conclude(outcome: RunOutcome, *, settings: Settings, console: Console) -> in
         return EXIT_NOT_PROMOTED
     if not outcome.succeeded:
         failure = outcome.failure
-        what = f"{failure.task} failed: {failure.summary.rstrip('.')}." if failure else "The run failed outside its steps."
+        what = (
+            f"{failure.task} failed: {failure.summary.rstrip('.')}." if failure else "The run failed outside its steps."
+        )
         raise BasketweaveError(f"{what} The whole log: {outcome.log}")
     if not settings.deploy.start_service:
         console.print(Text("\nThe pointer names this run's bundle; the service is run elsewhere."))
@@ -123,6 +125,9 @@ class RunDisplay(Watcher):
             console=console,
             transient=True,
             disable=not console.is_terminal,
+            # Or rich would show here what libraries print, which belongs to the log.
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
         self.progress = _StepBars(self._bars)
 

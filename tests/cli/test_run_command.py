@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -53,6 +56,30 @@ def test_what_libraries_print_goes_to_the_log(first: tuple[Path, subprocess.Comp
     assert done.stderr == ""
     (log,) = (home / "demo" / "logs").glob("run-*.log")
     assert log.read_text().count("NOISE on stdout") == log.read_text().count("NOISE on stderr") == len(PIPELINE)
+
+
+def test_a_terminal_shows_bars_and_still_none_of_the_noise(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    shown = bytearray()
+
+    def read() -> None:
+        with contextlib.suppress(OSError):  # the other end was closed
+            while chunk := os.read(ours, 4096):
+                shown.extend(chunk)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    environment = {**os.environ, "BASKETWEAVE_HOME": str(tmp_path), "BASKETWEAVE_DEPLOY__START_SERVICE": "false"}
+    environment |= {"TERM": "xterm", "COLUMNS": "100"}
+    command = [sys.executable, str(TINY_RUN), "run"]
+    done = subprocess.run(command, env=environment, stdout=theirs, stderr=theirs, check=False)
+    os.close(theirs)
+    reader.join(timeout=10)
+    text = shown.decode()
+    assert done.returncode == 0, text
+    assert "counting" in text
+    assert "validate is done" in text
+    assert [word for word in ("NOISE", "[info", "DAG TEST") if word in text] == []
 
 
 def test_a_second_run_reuses_and_says_so(first: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
