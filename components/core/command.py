@@ -17,6 +17,7 @@ from rich.markup import escape
 from components.core.artifact import ArtifactRef
 from components.core.clock import parse_time, wall_clock
 from components.core.errors import BasketweaveError, SettingsError
+from components.core.libraries import prepare_libraries
 from components.core.settings import Settings, load_settings
 from components.core.store import Store, write_file_whole
 
@@ -25,6 +26,7 @@ PIPELINE = ("ingest", "validate", "features", "graph", "train", "evaluate", "dep
 
 def load_step(name: str) -> Any:
     """The STEP that `components/<name>/step.py` declares; imported late, since steps import heavy libraries."""
+    prepare_libraries()
     return importlib.import_module(f"components.{name}.step").STEP
 
 

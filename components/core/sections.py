@@ -143,7 +143,7 @@ class EvaluateSettings(Section):
     """Fewer evaluated users than this is 'insufficient', never a pass."""
     min_recall: float = Field(default=0.005, ge=0)
     min_ndcg: float = Field(default=0.005, ge=0)
-    min_coverage: float = Field(default=0.01, ge=0)
+    min_coverage: float = Field(default=0.003, ge=0)
     """Share of the catalogue that appears in at least one user's list."""
     example_users: int = Field(default=5, ge=0)
 

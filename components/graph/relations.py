@@ -15,6 +15,7 @@ import scipy.sparse as sp
 from components.core.errors import SettingsError
 from components.core.sections import GraphSettings
 from components.graph.world import Floats, Ints, ItemWorld
+from components.model.linear_filter import strongest_per_row
 
 Builder = Callable[[ItemWorld, GraphSettings], sp.csr_matrix]
 
@@ -80,20 +81,11 @@ def build_relation(name: str, world: ItemWorld, settings: GraphSettings) -> sp.c
 
 
 def finish(raw: sp.csr_matrix, *, neighbours: int) -> sp.csr_matrix:
-    """Keep the strongest `neighbours` of each row (equal weights: the lower index) and make rows sum to 1."""
-    matrix = sp.csr_matrix(raw)
-    matrix.setdiag(0)
-    matrix.eliminate_zeros()
-    coo = matrix.tocoo()
-    order = np.lexsort((coo.col, -coo.data, coo.row))
-    row, col, weight = coo.row[order], coo.col[order], coo.data[order]
-    first = np.searchsorted(row, np.arange(matrix.shape[0]))
-    kept = np.arange(len(row)) - first[row] < neighbours
-    row, col, weight = row[kept], col[kept], weight[kept]
-    total = np.bincount(row, weights=weight, minlength=matrix.shape[0])
-    cut = sp.csr_matrix((weight / total[row], (row, col)), shape=matrix.shape, dtype=np.float32)
-    cut.sort_indices()
-    return cut
+    """Keep the strongest `neighbours` of each row and make rows sum to 1."""
+    matrix = strongest_per_row(raw, count=neighbours)
+    total = np.asarray(matrix.sum(axis=1)).ravel()
+    matrix.data /= np.repeat(total, np.diff(matrix.indptr)).astype(np.float32)
+    return matrix
 
 
 def price_bands(price_I: Floats, category_I: Ints, num_bands: int) -> Ints:
@@ -116,7 +108,7 @@ def _same_group(world: ItemWorld, group_I: Ints, settings: GraphSettings) -> sp.
     """
     if not len(group_I):
         return _empty(world)
-    known = np.log1p(world.distinct_users()).astype(np.float32)
+    known = np.log1p(world.users_I).astype(np.float32)
     members = np.flatnonzero((group_I >= 0) & (known > 0))
     order = members[np.lexsort((members, -known[members], group_I[members]))]
     group = group_I[order]

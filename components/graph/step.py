@@ -57,8 +57,8 @@ def _write_world(context: StepContext, world: ItemWorld, *, recent_days: int) ->
     folder = cutoff_folder(world.cutoff)
     graph = to_heterograph({name: build_relation(name, world, settings) for name in settings.relations})
     write_edges(graph, context.output.path(f"{folder}/edges.parquet"))
-    users_I = world.distinct_users()
-    nodes = {"distinct_users": users_I, "recent_users": world.distinct_users(within_days=recent_days)}
+    users_I = world.users_I
+    nodes = {"distinct_users": users_I, "recent_users": world.recent_users(within_days=recent_days)}
     context.output.write_table(f"{folder}/nodes.parquet", pa.table(nodes))
     rows = build_filter(
         world.user_strengths(half_life_days=settings.half_life_days),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +71,17 @@ class ItemWorld:
         rows, cols = np.divmod(unique, self.num_items)
         return sp.csr_matrix((strength.astype(np.float32), (rows, cols)), shape=shape)
 
-    def distinct_users(self, *, within_days: float | None = None) -> Ints:
-        """(I,) users with a target event on the item, in the last days or ever; anonymous sessions count as users."""
-        chosen = self.is_target_E
-        if within_days is not None:
-            chosen = chosen & (self.age_days_E <= within_days)
+    @cached_property
+    def users_I(self) -> Ints:
+        """(I,) users with a target event on the item, ever."""
+        return self._distinct_users(self.is_target_E)
+
+    def recent_users(self, *, within_days: float) -> Ints:
+        """(I,) users with a target event on the item in the last days before the cutoff."""
+        return self._distinct_users(self.is_target_E & (self.age_days_E <= within_days))
+
+    def _distinct_users(self, chosen: npt.NDArray[np.bool_]) -> Ints:
+        # Anonymous sessions count as users.
         actor = _actors(self.user_E, self.session_E)
         pairs = np.unique(actor[chosen] * self.num_items + self.item_E[chosen])
         return np.bincount(pairs % self.num_items, minlength=self.num_items)

@@ -71,10 +71,10 @@ class Bundle:
 
     @classmethod
     def load(cls, folder: Path) -> Bundle:
-        """Read a bundle after checking every file against its manifest, and its golden answer against its own score.
+        """Read a bundle after checking every file against its manifest. Who serves it checks `golden` as well.
 
         Raises:
-            ArtifactError: missing, damaged, of another format version, or not answering as it did when it was made.
+            ArtifactError: missing, damaged, or of another format version.
         """
         manifest = verified_manifest(folder)
         facts = json.loads((folder / "bundle.json").read_text())

@@ -57,14 +57,16 @@ def _because(bundle: Bundle, history: Histories, item: int) -> list[tuple[int, f
     counted = bundle.scorer.counted
     strengths_N = history.strengths(half_life_days=counted.half_life_days)
     rows = counted.filter_rows
-    pulls = []
-    for place, other in enumerate(history.items.tolist()):
-        entries = slice(int(rows.indptr[other]), int(rows.indptr[other + 1]))
-        hit = rows.values[entries][rows.indices[entries] == item]
-        pulls.append(float(strengths_N[place]) * (float(hit[0]) if len(hit) else 0.0))
-    if not any(pulls):
+    first_N = rows.indptr[history.items]
+    lengths_N = rows.indptr[history.items + 1] - first_N
+    place_E = torch.repeat_interleave(torch.arange(len(first_N)), lengths_N)
+    entry_E = torch.arange(len(place_E)) + (first_N - lengths_N.cumsum(0) + lengths_N)[place_E]
+    hit_E = rows.indices[entry_E] == item
+    pull_N = torch.zeros_like(strengths_N).index_add_(0, place_E[hit_E], rows.values[entry_E[hit_E]]) * strengths_N
+    if not bool(pull_N.any()):
         cosine_N = bundle.scorer.history_ID[history.items] @ bundle.scorer.target_ID[item]
-        pulls = (strengths_N * cosine_N.clamp(min=0)).tolist()
+        pull_N = strengths_N * cosine_N.clamp(min=0)
+    pulls = pull_N.tolist()
     total = sum(pulls)
     if total <= 0:
         return []

@@ -49,35 +49,40 @@ def build_filter(
     left = (sp.diags(_power(item_degree, exponents.first_item)) @ halved.T).tocsr()
     right = (halved @ sp.diags(_power(item_degree, exponents.last_item))).tocsr()
 
-    rows, cols, values = [], [], []
+    blocks = []
     for start in range(0, len(kept), BLOCK_ROWS):
         product = (left[start : start + BLOCK_ROWS] @ right).tocsr()
-        entries = _strongest_of_rows(product, neighbours, diagonal_from=start)
-        local = np.repeat(np.arange(product.shape[0]), np.diff(product.indptr))[entries]
-        rows.append(kept[start + local])
-        cols.append(kept[product.indices[entries]])
-        values.append(product.data[entries])
-    if not rows:
+        blocks.append(strongest_per_row(product, count=neighbours, first_row=start))
+    if not blocks:
         return sp.csr_matrix((num_items, num_items), dtype=np.float32)
-    triplets = (np.concatenate(values), (np.concatenate(rows), np.concatenate(cols)))
-    matrix = sp.csr_matrix(triplets, shape=(num_items, num_items), dtype=np.float32)
-    matrix.sort_indices()
-    return matrix
+    inner_rows = sp.vstack(blocks).tocoo()
+    triplets = (inner_rows.data, (kept[inner_rows.row], kept[inner_rows.col]))
+    return sp.csr_matrix(triplets, shape=(num_items, num_items), dtype=np.float32)
 
 
-def _strongest_of_rows(product: sp.csr_matrix, count: int, *, diagonal_from: int) -> np.ndarray:
-    """Places in `product.data` of each row's strongest `count` entries. An item says nothing new about itself."""
-    chosen = []
-    for row in range(product.shape[0]):
-        first, last = product.indptr[row], product.indptr[row + 1]
-        data = product.data[first:last]
-        data[product.indices[first:last] == diagonal_from + row] = 0
-        # A row is mostly faint entries; the row's own partition is cheaper than a dense one over all items.
+def strongest_per_row(matrix: sp.csr_matrix, *, count: int, first_row: int = 0) -> sp.csr_matrix:
+    """The largest `count` positive entries of each row, without the diagonal, columns sorted.
+
+    `first_row` is the row number that the matrix's first row has in the square matrix it was cut from.
+    """
+    ordered = sp.csr_matrix(matrix, dtype=np.float32, copy=True)
+    chosen, lengths = [np.zeros(0, dtype=np.int64)], np.zeros(matrix.shape[0], dtype=np.int64)
+    for row in range(matrix.shape[0]):
+        first, last = ordered.indptr[row], ordered.indptr[row + 1]
+        data = ordered.data[first:last]
+        data[ordered.indices[first:last] == first_row + row] = 0
+        # A row is mostly faint entries: its own partition is cheaper than a dense one over all items.
         best = (
             np.argpartition(data, len(data) - count)[len(data) - count :] if len(data) > count else np.arange(len(data))
         )
-        chosen.append(first + best[data[best] > 0])
-    return np.concatenate(chosen) if chosen else np.zeros(0, dtype=np.int64)
+        best = best[data[best] > 0]
+        chosen.append(first + best)
+        lengths[row] = len(best)
+    places = np.concatenate(chosen)
+    indptr = np.concatenate([[0], np.cumsum(lengths)])
+    strongest = sp.csr_matrix((ordered.data[places], ordered.indices[places], indptr), shape=matrix.shape)
+    strongest.sort_indices()
+    return strongest
 
 
 def _power(degree: np.ndarray, exponent: float) -> np.ndarray:

@@ -56,6 +56,18 @@ class Scorer:
         self.counted = counted
         self.weights = weights
 
+    def with_weights(self, weights: ScoreWeights) -> Scorer:
+        """The same terms, weighed otherwise."""
+        return Scorer(
+            history_ID=self.history_ID,
+            target_ID=self.target_ID,
+            user_vector=self.user_vector,
+            scaling=self.scaling,
+            temperature=self.temperature,
+            counted=self.counted,
+            weights=weights,
+        )
+
     @property
     def num_items(self) -> int:
         return len(self.target_ID)
@@ -83,11 +95,13 @@ class Scorer:
     @torch.no_grad()
     def score(self, histories: Histories, statistics_BF: Tensor, *, include_seen: bool = False) -> Tensor:
         """-> (B, I). Without `include_seen` the scores are for items new to the user; mask the others in top_k."""
-        total: Tensor | None = None
-        for term in self.terms(histories, statistics_BF, include_seen=include_seen).values():
-            total = term if total is None else total + term
-        assert total is not None
-        return total.expand(len(histories), -1)
+        scale = self.weights.repeat_scale if include_seen else 1.0
+        total_BI = torch.zeros(len(histories), self.num_items, device=self.target_ID.device)
+        for name, term in self.unweighted_terms(histories, statistics_BF).items():
+            total_BI.add_(term, alpha=scale * self.weights.terms.get(name, 0.0))
+        if include_seen:
+            total_BI.add_(self.counted.repeat(histories), alpha=self.weights.repeat)
+        return total_BI
 
     @torch.no_grad()
     def unweighted_terms(self, histories: Histories, statistics_BF: Tensor) -> dict[str, Tensor]:

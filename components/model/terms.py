@@ -20,6 +20,8 @@ FILTER_FLOOR = 0.05
 AFFINITY_PRIOR = 30.0
 # Half-life of what a user's frequency of one item says of the next purchase.
 REPEAT_HALF_LIFE_DAYS = 84.0
+# A decayed count of this much is as good as none.
+REPEAT_FLOOR = 0.05
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,10 @@ class CountedTerms:
         return {**terms, **self._constant}
 
     def repeat(self, histories: Histories) -> Tensor:
-        """log(1 + the user's own decayed count of the item) -> (B, I), 0 for items never touched."""
+        """log of the user's own decayed count of the item, over a floor -> (B, I), 0 for items never touched."""
         out = torch.zeros(len(histories), self.filter_rows.num_items, device=histories.items.device)
         decay_N = torch.exp2(-histories.ages_days.clamp(min=0) / REPEAT_HALF_LIFE_DAYS)
-        out[histories.user_of_entry, histories.items] = torch.log1p(histories.weights * decay_N)
+        out[histories.user_of_entry, histories.items] = torch.log1p(histories.weights * decay_N / REPEAT_FLOOR)
         return out
 
     def _filter(self, histories: Histories, strengths_N: Tensor) -> Tensor:

@@ -7,19 +7,11 @@ import secrets
 import sys
 from pathlib import Path
 
+from components.core.libraries import QUIET, THRIFTY
 from components.core.settings import Settings, child_environment
 from components.core.store import write_file_whole
 
 LOOPBACK = "127.0.0.1"
-# Nothing phones home, whichever library a step loads.
-QUIET = {
-    "BENTOML_DO_NOT_TRACK": "True",
-    "DO_NOT_TRACK": "true",
-    "GX_ANALYTICS_ENABLED": "false",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "FEAST_USAGE": "False",
-    "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
-}
 JWT_SECRET_BYTES = 64
 
 
@@ -40,12 +32,12 @@ def airflow_environment(settings: Settings, *, home: Path) -> dict[str, str]:
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",  # loopback only
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
-        "DGLBACKEND": "pytorch",
         # `airflow standalone` looks for its own command on the path.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
     }
-    return child_environment(settings) | QUIET | own
+    return THRIFTY | child_environment(settings) | QUIET | own
 
 
 def enter(environment: dict[str, str]) -> None:

@@ -22,9 +22,9 @@ from components.measures.ranking import list_metrics, top_lists
 from components.model.attributes import ItemAttributes
 from components.model.histories import Histories
 from components.model.recommender import Recommender, RecommenderConfig
-from components.model.score import REPEAT, SIMILARITY, Scorer, ScoreWeights
+from components.model.score import SIMILARITY, Scorer, ScoreWeights
 from components.model.user_vector import StatisticsScaling
-from components.train.loop import Epoch, LoopConfig, base_logits, train
+from components.train.loop import Epoch, LoopConfig, train
 from components.train.weights import fit_weights
 from components.train.windows import TrainingWindow
 
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 WEIGHT_USERS = 400  # users that the handful of term weights are learnt from; more move the third digit
 VALIDATION_K = 20
+# What all other terms may count beside the user's own frequency.
+REPEAT_SCALES = (0.05, 0.1, 0.2, 0.4, 0.8)
 
 
 @dataclass(frozen=True)
@@ -60,22 +62,23 @@ def weigh_all(window: TrainingWindow, similarity: Callable[[Tensor], Tensor], *,
 
 
 def weigh_repeats(window: TrainingWindow, scorer: Scorer, statistics_BF: Tensor, *, seed: int) -> ScoreWeights:
-    """How the user's own frequency stands against all other terms, where items seen before compete too."""
+    """How the other terms stand beside the user's own frequency, where items seen before compete too.
+
+    By the list's own measure, not by likelihood: a softmax fitted to repeats spreads its mass over the many items that
+    nobody repeats, and was worse on every log at hand.
+    """
     users = _some_users(len(window.histories), seed)
-
-    def source(rows: Tensor) -> Mapping[str, Tensor]:
-        histories = window.histories.rows(rows)
-        others = scorer.score(histories, statistics_BF[rows])
-        return {"others": others, REPEAT: scorer.counted.repeat(histories)}
-
-    def targets(rows: Tensor) -> Tensor:
-        return _dense_targets(window.targets.rows(rows), scorer.num_items)
-
-    def nothing_masked(rows: Tensor) -> Tensor:
-        return torch.zeros(len(rows), scorer.num_items, dtype=torch.bool)
-
-    found = fit_weights(source, names=("others", REPEAT), mask=nothing_masked, targets=targets, users=users)
-    return replace(scorer.weights, repeat=found[REPEAT], repeat_scale=found["others"])
+    candidates = [replace(scorer.weights, repeat=1.0, repeat_scale=scale) for scale in REPEAT_SCALES]
+    quality = []
+    for weights in candidates:
+        trial = scorer.with_weights(weights)
+        metrics = []
+        for rows in torch.split(users, 128):
+            scores = trial.score(window.histories.rows(rows), statistics_BF[rows], include_seen=True)
+            taken = _to_scipy(window.targets.rows(rows), scorer.num_items)
+            metrics.append(list_metrics(top_lists(scores, k=VALIDATION_K), taken))
+        quality.append(float(np.mean(np.concatenate([one.recall + one.ndcg for one in metrics]))))
+    return candidates[int(np.argmax(quality))]
 
 
 def train_recommender(
@@ -85,14 +88,17 @@ def train_recommender(
     settings: TrainSettings,
     relations: tuple[str, ...],
     half_life_days: float,
-    base_weights: Mapping[str, float],
-    validation: TrainingWindow | None,
+    bases: Sequence[Tensor],
+    validation: tuple[TrainingWindow, Tensor] | None,
     num_epochs: int,
     start: sp.csr_matrix,
     stop_after: int | None = None,
     on_epoch: Callable[[Epoch], None],
 ) -> Trained:
-    """Train on `windows`. `start` (U, I) are the strengths whose randomised SVD the id vectors begin with."""
+    """Train on `windows`, whose `bases` are their base logits; so for `validation`.
+
+    `start` (U, I) are the strengths whose randomised SVD the id vectors begin with.
+    """
     generator = torch.Generator().manual_seed(settings.seed)
     config = RecommenderConfig(
         num_items=len(windows[0].item_degree_I),
@@ -118,13 +124,13 @@ def train_recommender(
         id_dropout=settings.id_dropout,
         seed=settings.seed,
     )
-    judge = None if validation is None else _judge(validation, attributes, base_weights, settings)
+    judge = None if validation is None else _judge(*validation, attributes, settings)
     epochs = train(
         model,
         windows,
         attributes,
         config=loop,
-        base_weights=base_weights,
+        bases=bases,
         validate=judge,
         stop_after=stop_after,
         on_epoch=on_epoch,
@@ -152,7 +158,7 @@ def similarity_of(
 
 def ranking_quality(window: TrainingWindow, scores: Callable[[Tensor], Tensor]) -> tuple[float, float]:
     """Recall and NDCG at 20 on items new to the user, among the window's candidates. `scores(rows)` -> (b, C)."""
-    wanted = window.new_targets()
+    wanted = window.new_targets
     recall, ndcg = [], []
     for rows in torch.split(torch.nonzero(wanted.lengths > 0).ravel(), 256):
         scored = scores(rows).clone()
@@ -191,11 +197,8 @@ def standardised(scaling: StatisticsScaling, window: TrainingWindow) -> Training
 
 
 def _judge(
-    validation: TrainingWindow, attributes: ItemAttributes, base_weights: Mapping[str, float], settings: TrainSettings
+    validation: TrainingWindow, base_BC: Tensor, attributes: ItemAttributes, settings: TrainSettings
 ) -> Callable[[Recommender], float]:
-    base_BC = base_logits(validation, base_weights)
-    assert base_BC is not None
-
     def judge(model: Recommender) -> float:
         similarity = similarity_of(model, validation, attributes, temperature=settings.temperature)
         recall, ndcg = ranking_quality(validation, lambda rows: base_BC[rows].float() + similarity(rows))
@@ -207,7 +210,7 @@ def _judge(
 def _weigh(
     window: TrainingWindow, extra: Callable[[Tensor], Mapping[str, Tensor]], *, names: Sequence[str], seed: int
 ) -> dict[str, float]:
-    wanted = window.new_targets()
+    wanted = window.new_targets
     able = torch.nonzero(wanted.lengths > 0).ravel()
     users = able[_some_users(len(able), seed)]
     num_candidates = len(window.candidates_C)
@@ -231,6 +234,11 @@ def _dense_targets(taken: Histories, width: int) -> Tensor:
     dense = torch.zeros(len(taken), width)
     dense[taken.user_of_entry, taken.items] = 1
     return dense / dense.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def _to_scipy(taken: Histories, width: int) -> sp.csr_matrix:
+    parts = (np.ones(len(taken.items)), taken.items.cpu().numpy(), taken.indptr.cpu().numpy())
+    return sp.csr_matrix(parts, shape=(len(taken), width))
 
 
 def _some_users(count: int, seed: int) -> Tensor:

@@ -48,7 +48,7 @@ def train(
     attributes: ItemAttributes,
     *,
     config: LoopConfig,
-    base_weights: Mapping[str, float],
+    bases: Sequence[Tensor],
     validate: Callable[[Recommender], float] | None,
     stop_after: int | None = None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
@@ -56,7 +56,7 @@ def train(
     """Train in place and leave the best epoch's weights in `model`.
 
     Args:
-        base_weights: weights of the counted terms in the base logits; an empty mapping trains the similarity alone.
+        bases: `base_logits` of each window, what the score holds besides the similarity.
         validate: called after each epoch, higher is better; None runs all epochs and keeps the last.
         stop_after: epochs to run of the `max_epochs` that the learning rate is planned for.
 
@@ -71,7 +71,6 @@ def train(
     total_steps = batches_per_epoch * config.max_epochs
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(1 - step / total_steps, 0.02))
     attributes = attributes.to(next(model.parameters()).device)
-    bases = [base_logits(window, base_weights) for window in windows]
     dtype = matmul_dtype(next(model.parameters()).device)
 
     epochs: list[Epoch] = []
@@ -114,10 +113,8 @@ def train(
     return epochs
 
 
-def base_logits(window: TrainingWindow, weights: Mapping[str, float], *, chunk: int = 256) -> Tensor | None:
-    """(B, C) float16: the weighted counted terms, -inf where the user has seen the item; None without weights."""
-    if not weights:
-        return None
+def base_logits(window: TrainingWindow, weights: Mapping[str, float], *, chunk: int = 256) -> Tensor:
+    """(B, C) float16: the weighted counted terms, -inf where the user has seen the item."""
     device = window.item_degree_I.device
     out = torch.empty(len(window), len(window.candidates_C), dtype=torch.float16, device=device)
     for rows in torch.split(torch.arange(len(window), device=device), chunk):
@@ -143,7 +140,7 @@ def _step_loss(
     window: TrainingWindow,
     attributes: ItemAttributes,
     rows: Tensor,
-    base_BC: Tensor | None,
+    base_BC: Tensor,
     config: LoopConfig,
     dtype: torch.dtype,
     generator: torch.Generator,
@@ -158,16 +155,15 @@ def _step_loss(
     histories = window.histories.rows(rows)
     kept = torch.rand(len(histories.items), generator=generator) >= config.history_dropout
     user_BD = model.user_vectors(histories.keep(kept.to(device)), window.statistics_BF[rows], history_ID)
-    targets = softmax_targets(window.new_targets().rows(rows))
+    targets = softmax_targets(window.new_targets.rows(rows))
 
     def base(chunk: slice) -> Tensor:
-        assert base_BC is not None
         return base_BC[rows[chunk]].float()
 
     return full_softmax_loss(
         user_BD / config.temperature,
         target_ID[window.candidates_C],
         targets,
-        base=None if base_BC is None else base,
+        base=base,
         matmul_dtype=dtype,
     )

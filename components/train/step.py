@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -81,8 +81,8 @@ def run(context: StepContext) -> StepReport:
         "settings": settings,
         "relations": world.relations,
         "half_life_days": world.half_life_days,
-        "base_weights": base_weights,
     }
+    bases = [base_logits(window, base_weights) for window in (*training, validation)]
     with track_run(context, {"split": str(split.cutoff.date()), "warm_items": len(world.warm)}) as tracker:
         with context.progress.bar("training", total=settings.max_epochs) as advance:
 
@@ -92,7 +92,8 @@ def run(context: StepContext) -> StepReport:
 
             first = train_recommender(
                 training,
-                validation=validation,
+                bases=bases[:-1],
+                validation=(validation, bases[-1]),
                 num_epochs=settings.max_epochs,
                 start=_strengths(training[0], world.half_life_days),
                 on_epoch=on_epoch,
@@ -101,7 +102,7 @@ def run(context: StepContext) -> StepReport:
         best = max(first.epochs, key=lambda epoch: epoch.validation)
         similarity = similarity_of(first.model, validation, world.attributes, temperature=settings.temperature)
         terms = weigh_all(validation, similarity, seed=settings.seed)
-        quality = _validation_quality(validation, similarity, terms, base_weights)
+        quality = _validation_quality(validation, bases[-1], similarity, terms)
         # What served the validation slice is not what will serve: it also says how repeats compare.
         trial = _scorer(first.model, validation, world, scaling, ScoreWeights(terms=terms), settings.temperature)
         weights = weigh_repeats(validation, trial, raw_validation_BF, seed=settings.seed)
@@ -109,6 +110,7 @@ def run(context: StepContext) -> StepReport:
         last = [*training[1:], validation]
         second = train_recommender(
             last,
+            bases=bases[1:],
             validation=None,
             num_epochs=settings.max_epochs,
             stop_after=best.number,
@@ -207,13 +209,10 @@ def _strengths(window: TrainingWindow, half_life_days: float) -> sp.csr_matrix:
 
 
 def _validation_quality(
-    window: TrainingWindow, similarity: Any, terms: dict[str, float], base_weights: dict[str, float]
+    window: TrainingWindow, plain: Tensor, similarity: Callable[[Tensor], Tensor], terms: dict[str, float]
 ) -> dict[str, float]:
     """Recall and NDCG on the slice that the weights were learnt on: to see progress by, not to claim."""
     weighted = base_logits(window, terms)
-    plain = base_logits(window, base_weights)
-    assert weighted is not None
-    assert plain is not None
 
     def whole_score(rows: Tensor) -> Tensor:
         whole: Tensor = weighted[rows].float() + terms[SIMILARITY] * similarity(rows)
@@ -291,7 +290,7 @@ def _whole_scorer(
 def _refuse_too_little(training: Sequence[TrainingWindow], validation: TrainingWindow, split: TimeSplit) -> None:
     named = [*zip(split.training, training, strict=True), (split.validation, validation)]
     for span, window in named:
-        if not len(window) or not int(window.new_targets().lengths.sum()):
+        if not len(window) or not int(window.new_targets.lengths.sum()):
             raise ContractError(
                 f"Nobody took an item that was new to them between {span.start:%Y-%m-%d} and {span.end:%Y-%m-%d}, so "
                 "there is nothing to learn from. Give a longer log, or set split.window_days or split.training_windows "

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from components.core.libraries import prepare_libraries
 from components.core.step import StepContext
 from components.train.loop import Epoch
 
@@ -35,9 +35,7 @@ class _MlflowTracker:
 @contextmanager
 def track_run(context: StepContext, facts: Mapping[str, Any]) -> Iterator[Tracker]:
     """An MLflow run named after the pipeline's run; marked failed where the block raises."""
-    # Read by the library when it is imported.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("DO_NOT_TRACK", "true")
+    prepare_libraries()
     import mlflow
 
     settings = context.settings

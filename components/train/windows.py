@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -45,13 +46,14 @@ class TrainingWindow:
             targets=self.targets.to(device),
         )
 
-    @property
+    @cached_property
     def item_positions(self) -> Tensor:
         """(I,) place of an item among the candidates, -1 where it does not compete."""
         position = torch.full_like(self.item_degree_I, -1, dtype=torch.int64)
         position[self.candidates_C] = torch.arange(len(self.candidates_C), device=position.device)
         return position
 
+    @cached_property
     def new_targets(self) -> Histories:
         """Targets that compete and were new to the user, as candidate positions."""
         num_items = len(self.item_degree_I)
