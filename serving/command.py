@@ -18,6 +18,7 @@ from rich.console import Console
 
 from components.core.artifact import MANIFEST
 from components.core.errors import ArtifactError, BusyError, SettingsError
+from components.core.libraries import QUIET
 from components.core.live import (
     ServiceRecord,
     find_service,
@@ -27,16 +28,8 @@ from components.core.live import (
 from components.core.settings import Settings, child_environment, load_settings
 from serving.network import address_of, is_loopback
 
-# A server of several workers: one thread of arithmetic each, and nothing phones home.
-WORKER_ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "BENTOML_DO_NOT_TRACK": "True",
-    "DO_NOT_TRACK": "true",
-    "FEAST_USAGE": "False",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-}
+# A server of several workers: one thread of arithmetic each.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -103,7 +96,7 @@ def _run(settings: Settings, record: ServiceRecord) -> None:
     folder = settings.project_home / "service" / str(record.pid)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    os.environ.update(child_environment(settings) | WORKER_ENVIRONMENT | {"BENTOML_HOME": str(folder / "bentoml")})
+    os.environ.update(child_environment(settings) | ONE_THREAD | QUIET | {"BENTOML_HOME": str(folder / "bentoml")})
     try:
         from serving.service import RecommenderService
 
