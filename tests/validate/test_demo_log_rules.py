@@ -1,10 +1,7 @@
-"""The demo's log, every row of it, against the counts that are known of it; and the command on a part."""
+"""The demo's log, every row of it, against the counts that are known of it."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections import Counter
 
 import pyarrow.parquet as pq
@@ -51,21 +48,3 @@ def test_the_known_defects_of_the_demo_log_are_found(events):
         "item is not a product": 17_691,
     }
     assert unknown == 4_836
-
-
-def test_the_commands_work_one_after_the_other(events, demo_home):
-    def run(room: str, *arguments: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", f"components.{room}", *arguments],
-            env={**os.environ, "BASKETWEAVE_HOME": str(demo_home)},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
-        assert "leaked" not in done.stderr
-        return " ".join(done.stdout.split())
-
-    assert "· 7 days ·" in run("ingest", "--as-of", "2017-01-08")
-    line = run("validate")
-    assert "quarantined · 7 days · 28 checks" in line
-    assert run("validate").endswith("reused")
