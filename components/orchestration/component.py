@@ -100,6 +100,10 @@ def run_in_process(name: str, refs: Sequence[Mapping[str, Any]]) -> dict[str, An
             options={} if inputs else _options(context),
             progress=watcher.progress,
         )
+    except KeyboardInterrupt:
+        sentence = "it was interrupted; what is finished will be reused"
+        note(dag_run, task=name, state="failed", summary=sentence, seconds=time.monotonic() - started)
+        raise
     except Exception as error:
         sentence = str(error) if isinstance(error, BasketweaveError) else f"{type(error).__name__}: {error}"
         note(dag_run, task=name, state="failed", summary=sentence, seconds=time.monotonic() - started)

@@ -9,10 +9,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from components.core.clock import wall_clock
@@ -56,6 +59,9 @@ class _Collector(Watcher):
         self._watcher = watcher
 
     def started(self, task: str) -> None:
+        # Airflow lets a task in this process live on after SIGTERM; a person's or a CI's `kill` must end the run.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, _interrupt)
         self._watcher.started(task)
 
     def finished(self, entry: TaskEntry) -> None:
@@ -81,6 +87,10 @@ def run_once(
             _make_database(home)
             dag_run = _dag(dag_id).test(logical_date=None, run_conf=parameters)
     return RunOutcome(run_id=dag_run.run_id, succeeded=dag_run.state == "success", entries=collector.entries, log=log)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _make_database(home: Path) -> None:

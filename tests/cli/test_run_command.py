@@ -6,9 +6,11 @@ import contextlib
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -124,3 +126,20 @@ def test_a_run_that_leaves_no_service_is_no_success(first: tuple[Path, subproces
     problem = service_answers_with(load_settings(home=home))
     assert problem is not None
     assert problem.startswith("The service does not run, though the deployment said so.")
+
+
+@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_an_interrupted_run_ends_at_once_and_says_where(tmp_path: Path, signal_: signal.Signals) -> None:
+    environment = {**os.environ, "BASKETWEAVE_HOME": str(tmp_path), "TINY_SLEEP": "graph"}
+    command = [sys.executable, str(TINY_RUN), "run"]
+    running = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    asleep = tmp_path / "asleep"
+    deadline = time.monotonic() + 60
+    while not asleep.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    running.send_signal(signal_)
+    _, problem = running.communicate(timeout=30)
+    assert running.returncode == 1
+    assert problem.startswith("basketweave: graph failed: it was interrupted; what is finished will be reused.")
+    assert not list((tmp_path / "demo" / "artifacts" / ".staging").iterdir())
+    assert not list((tmp_path / "demo" / "artifacts" / "graph").glob("*/manifest.json"))

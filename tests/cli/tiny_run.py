@@ -1,12 +1,13 @@
 """`basketweave` with tiny steps in place of the real ones, as a process of its own: `python tiny_run.py run …`.
 
-TINY_VERDICT is what its evaluation says; TINY_FAIL names a step that fails; TINY_NOISE makes every step noisy.
+TINY_VERDICT is what its evaluation says; TINY_FAIL names a step that fails, TINY_SLEEP one that sleeps a minute.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "orchestration"))
@@ -27,6 +28,9 @@ class NoisySteps(TinySteps):
         def run(context: StepContext) -> StepReport:
             os.write(1, b"NOISE on stdout\n")
             os.write(2, b"NOISE on stderr\n")
+            if os.environ.get("TINY_SLEEP") == name:
+                (context.settings.home / "asleep").touch()
+                time.sleep(60)
             for _ in context.track(range(3), description="counting"):
                 pass
             return step.run(context)
