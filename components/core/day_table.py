@@ -38,7 +38,7 @@ class DayTable:
             write_parquet(table, local)
             sha256 = file_sha256(local)
             relative = f"tables/{self.name}/day={day.isoformat()}/{sha256[:20]}.parquet"
-            if not self.store.exists(relative):
+            if not self.store.holds(relative, sha256=sha256):
                 self.store.put_file(local, relative)
         return Partition(day=day, path=relative, sha256=sha256, rows=table.num_rows, statistics=statistics or {})
 

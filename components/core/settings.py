@@ -13,7 +13,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError
 from pydantic_settings import (
@@ -23,6 +23,7 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+from pydantic_settings.exceptions import SettingsError as UnreadableVariable
 
 from components.core import sections
 from components.core.errors import SettingsError
@@ -115,6 +116,10 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         raise SettingsError(_explain(error)) from error
+    except UnreadableVariable as error:
+        raise SettingsError(
+            f"{_unreadable_variable(os.environ)} must be JSON, such as '[\"first\", \"second\"]' for a list."
+        ) from error
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{_config_path()} is not valid TOML: {error}.") from error
 
@@ -162,7 +167,44 @@ def _explain(error: ValidationError) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         return f"'{key}' is no setting.{_nearest(key, ['.'.join(known) for known in _known_keys()])}"
-    return f"The setting '{key}' is {problem['input']!r}: {problem['msg']}."
+    shown = "" if _may_hold_secret(problem["loc"]) else f" is {problem['input']!r}"
+    return f"The setting '{key}'{shown}: {problem['msg']}."
+
+
+def _may_hold_secret(location: Iterable[str | int]) -> bool:
+    """Whether what was given at this place may not be shown."""
+    model: type[BaseModel] = Settings
+    for part in location:
+        field = model.model_fields[str(part)]
+        if not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return "SecretStr" in str(field.annotation)
+        model = field.annotation
+    return any("SecretStr" in str(field.annotation) for field in model.model_fields.values())
+
+
+def _unreadable_variable(environ: Mapping[str, str]) -> str:
+    """The variable that is no JSON though its setting is a section or a list."""
+    keys = [*_known_keys(), *((section,) for section in Settings.model_fields)]
+    wanting_json = {ENV_PREFIX + "__".join(key).upper() for key in keys if _is_compound(key)}
+    for name, value in environ.items():
+        if name.upper() in wanting_json and not _is_json(value):
+            return f"The environment variable {name}"
+    return "An environment variable that sets a section or a list"
+
+
+def _is_compound(key: Iterable[str]) -> bool:
+    annotation: Any = Settings
+    for part in key:
+        annotation = annotation.model_fields[part].annotation
+    return get_origin(annotation) is tuple or (isinstance(annotation, type) and issubclass(annotation, BaseModel))
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

@@ -92,6 +92,11 @@ class Store:
             )
         return local
 
+    def holds(self, relative: str, *, sha256: str) -> bool:
+        """Whether the file is there with these very bytes; on an object store False, where it costs as much to put."""
+        local = Path(self.path(relative))
+        return self.is_local and local.is_file() and file_sha256(local) == sha256
+
     @contextmanager
     def staging(self) -> Iterator[Path]:
         """An empty local folder, gone afterwards unless it was committed. On the store's own disk where it is local."""
