@@ -25,6 +25,13 @@ def top_k(
         masked_BI[:, ~allowed] = -torch.inf
     width = min(k, masked_BI.shape[1])
     values_Bk, items_Bk = torch.topk(masked_BI, width, dim=1)
+    # Which of equals make it into the list is torch's choice; such rows are sorted whole.
+    last_B1 = values_Bk[:, -1:]
+    is_cut_B = (masked_BI == last_B1).sum(dim=1) > (values_Bk == last_B1).sum(dim=1)
+    rows = torch.nonzero(is_cut_B & ~torch.isneginf(last_B1[:, 0])).ravel()
+    if len(rows):
+        values, items = torch.sort(masked_BI[rows], dim=1, descending=True, stable=True)
+        values_Bk[rows], items_Bk[rows] = values[:, :width], items[:, :width]
     order = torch.argsort(items_Bk, dim=1, stable=True)
     values_Bk, items_Bk = values_Bk.gather(1, order), items_Bk.gather(1, order)
     order = torch.argsort(values_Bk, dim=1, descending=True, stable=True)
