@@ -118,7 +118,7 @@ def load_settings(**overrides: Any) -> Settings:
         raise SettingsError(_explain(error)) from error
     except UnreadableVariable as error:
         raise SettingsError(
-            f"{_unreadable_variable(os.environ)} must be JSON, such as '[\"first\", \"second\"]' for a list."
+            f'{_unreadable_variable(os.environ)} must be JSON, such as \'["first", "second"]\' for a list.'
         ) from error
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{_config_path()} is not valid TOML: {error}.") from error

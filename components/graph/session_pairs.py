@@ -24,7 +24,7 @@ class SessionPairs:
 
     pair_P: Ints  # low * num_items + high, low < high
     actor_P: Ints
-    moment_P: npt.NDArray[np.float64]  # days; the later of the two events
+    moment_P: npt.NDArray[np.float64]  # days; when the second of the two came
     num_items: int
 
     @classmethod
@@ -83,12 +83,15 @@ class SessionPairs:
 def _lines(
     session_E: Ints, item_E: Ints, actor_E: Ints, moment_E: npt.NDArray[np.float64], num_items: int
 ) -> tuple[Ints, Ints, npt.NDArray[np.float64], Ints]:
-    """One row a session and item, with its last moment: session, item, moment, actor; sorted by session and item."""
+    """One row a session and item: session, item, moment, actor; sorted by session and item.
+
+    The moment is the item's first in the session: what comes after a cutoff then moves no count before it.
+    """
     key = session_E * num_items + item_E
     order = np.lexsort((moment_E, key))
-    is_last = np.ones(len(key), dtype=bool)
-    is_last[:-1] = key[order][1:] != key[order][:-1]
-    chosen = order[is_last]
+    is_first = np.ones(len(key), dtype=bool)
+    is_first[1:] = key[order][1:] != key[order][:-1]
+    chosen = order[is_first]
     return session_E[chosen], item_E[chosen], moment_E[chosen], actor_E[chosen]
 
 

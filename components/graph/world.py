@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import scipy.sparse as sp
 
 from components.core.schemas import EVENT_WEIGHTS, EVENTS, TARGET_EVENT_TYPES, TIMESTAMP, UNLISTED_EVENT_WEIGHT
+from components.graph.prices import PaidPrices
 from components.graph.session_pairs import SessionPairs
 
 Ints = npt.NDArray[np.int64]
@@ -37,7 +38,7 @@ class ItemWorld:
     weight_E: Floats
     is_target_E: npt.NDArray[np.bool_]
     attributes: Mapping[str, Sequence[str | None]]  # name -> I values
-    price_I: Floats  # nan where unknown
+    price_I: Floats  # the catalogue's; where it names none, the median paid before the cutoff; nan where unknown
 
     @property
     def cutoff_days(self) -> float:
@@ -93,8 +94,14 @@ def read_worlds(
     """One world a cutoff, all with the items that the catalogue or any event before the last cutoff names."""
     events = _events_before(event_files, cutoffs[-1])
     described = _describe_items(events, catalog)
-    item_ids = described["item_id"]
+    item_ids, listed_I = described["item_id"], described["price"]
     moment = np.asarray(events["timestamp"].cast(pa.int64()))
+    paid = PaidPrices.of(
+        item_E=_codes(events["item_id"], item_ids),
+        price_E=np.asarray(pc.fill_null(events["price"], np.nan)),
+        moment_E=moment,
+        num_items=len(item_ids),
+    )
     weight_of = {
         kind: EVENT_WEIGHTS.get(kind, UNLISTED_EVENT_WEIGHT) for kind in events["event_type"].unique().to_pylist()
     }
@@ -132,7 +139,7 @@ def read_worlds(
                 pairs=pairs,
                 age_days_E=age_days,
                 attributes=described["attributes"],
-                price_I=described["price"],
+                price_I=np.where(np.isnan(listed_I), paid.medians(before_us=cutoff_us), listed_I),
                 item_E=columns["item_E"][:before],
                 user_E=columns["user_E"][:before],
                 session_E=columns["session_E"][:before],
@@ -156,7 +163,7 @@ def _events_before(event_files: Sequence[Path], cutoff: datetime) -> pa.Table:
 
 
 def _describe_items(events: pa.Table, catalog: pa.Table) -> dict[str, Any]:
-    """Sorted item ids of log and catalogue, their attributes (name -> I values) and prices (I,), nan where unknown."""
+    """Sorted item ids of log and catalogue, attributes (name -> I values) and listed prices (I,), nan where none."""
     item_ids = sorted(set(_sorted_values(events["item_id"])) | set(_sorted_values(catalog["item_id"])))
     place = _codes(catalog["item_id"], item_ids)
     attributes: dict[str, list[str | None]] = {}
@@ -171,11 +178,7 @@ def _describe_items(events: pa.Table, catalog: pa.Table) -> dict[str, Any]:
                 attributes[name] = [None] * len(item_ids)
             attributes[name][row] = value
     price_I = np.full(len(item_ids), np.nan, dtype=np.float32)
-    # What customers paid, where the catalogue names no price.
-    paid = events.group_by("item_id").aggregate([("price", "approximate_median")])
-    price_I[_codes(paid["item_id"], item_ids)] = paid["price_approximate_median"].to_numpy(zero_copy_only=False)
-    listed = catalog["price"].to_numpy(zero_copy_only=False)
-    price_I[place[~np.isnan(listed)]] = listed[~np.isnan(listed)]
+    price_I[place] = catalog["price"].to_numpy(zero_copy_only=False)
     return {"item_id": item_ids, "attributes": attributes, "price": price_I}
 
 
