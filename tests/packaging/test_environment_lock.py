@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 import subprocess
 import sys
@@ -64,3 +66,35 @@ def test_torch_is_the_build_that_was_asked_for() -> None:
     import torch
 
     assert (torch.version.cuda is None) == (built_for() == "cpu")
+
+
+def install(venv: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [ROOT / "locks" / "install.sh"],
+        env={**os.environ, "VENV": str(venv), "NO_UV": "1", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_another_python_is_refused_in_one_sentence_before_anything_is_deleted(tmp_path: Path) -> None:
+    (tmp_path / "venv").mkdir()
+    done = install(tmp_path / "venv", PYTHON="/bin/false")
+    assert done.returncode == 1
+    assert done.stderr.startswith("Basketweave needs Python 3.11, and '/bin/false' is not it.")
+    assert (tmp_path / "venv").is_dir()
+
+
+def test_an_unknown_build_of_torch_is_refused(tmp_path: Path) -> None:
+    done = install(tmp_path / "venv", TORCH="tpu")
+    assert (done.returncode, done.stderr) == (1, "TORCH=tpu is not known. Use TORCH=cpu or TORCH=cuda.\n")
+
+
+def test_a_whole_environment_is_left_alone(tmp_path: Path) -> None:
+    lock = (ROOT / "locks" / "cpu.txt").read_bytes()
+    stamp = tmp_path / "basketweave-lock.sha256"
+    stamp.write_text(f"cpu {hashlib.sha256(lock).hexdigest()}\n")
+    done = install(tmp_path, TORCH="cpu")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [path.name for path in tmp_path.iterdir()] == [stamp.name]
