@@ -166,7 +166,8 @@ def _explain(error: ValidationError) -> str:
     problem = error.errors()[0]
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        return f"'{key}' is no setting.{_nearest(key, ['.'.join(known) for known in _known_keys()])}"
+        known = [*Settings.model_fields, *(".".join(one) for one in _known_keys())]
+        return f"'{key}' is no setting.{_nearest(key, known)}"
     shown = "" if _may_hold_secret(problem["loc"]) else f" is {problem['input']!r}"
     return f"The setting '{key}'{shown}: {problem['msg']}."
 
