@@ -14,7 +14,7 @@ from components.core.artifact import Partition
 from components.core.hashing import json_sha256
 from components.core.store import Store
 
-_PATH = "tables/events/sources.json"
+_PATH = "tables/events/written_by.json"
 
 
 def overwritten(store: Store, days: Mapping[date, Partition], *, source: str, day: date | None) -> Any:

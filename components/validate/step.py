@@ -235,11 +235,11 @@ class _IdsAcrossDays:
 
     def add(self, ids: pa.ChunkedArray) -> None:
         # Within a day the rule of uniqueness looks; here a day counts once.
-        self._hashes.append(np.unique(pd.util.hash_array(ids.to_numpy(), categorize=False)))
+        self._hashes.append(pd.unique(pd.util.hash_array(ids.to_numpy(), categorize=False)))
 
     def repeated(self) -> int:
         hashes = np.concatenate(self._hashes) if self._hashes else np.empty(0, np.uint64)
-        return int(len(hashes) - len(np.unique(hashes)))
+        return len(hashes) - len(pd.unique(hashes))
 
 
 def series_frame(days: list[DayRecord], *, recent_days: int) -> pd.DataFrame:
