@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 torch="${TORCH:-cpu}"
 lock="locks/$torch.txt"
 venv="${VENV:-.venv}"
+[[ "$venv" = /* ]] || venv="$PWD/$venv"
 stamp="$venv/basketweave-lock.sha256"
 python="${PYTHON:-python3.11}"
 
