@@ -1,0 +1,40 @@
+"""The sparse product under every encoder."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+
+from components.model.propagation import SparseMatrix, propagate
+
+
+@pytest.fixture
+def matrix() -> sp.csr_matrix:
+    """5 rows, 7 columns; the first row and the last column are empty."""
+    dense = np.random.default_rng(0).normal(size=(5, 7)) * (np.random.default_rng(1).random((5, 7)) < 0.4)
+    dense[0], dense[:, 6] = 0, 0
+    return sp.csr_matrix(dense.astype(np.float32))
+
+
+def test_the_product_is_that_of_the_dense_matrix(matrix: sp.csr_matrix) -> None:
+    features_CD = torch.randn(7, 3, generator=torch.Generator().manual_seed(0))
+    expected = torch.from_numpy(matrix.toarray()) @ features_CD
+    torch.testing.assert_close(propagate(SparseMatrix.from_scipy(matrix), features_CD), expected)
+    assert SparseMatrix.from_scipy(matrix).shape == (5, 7)
+
+
+def test_the_gradient_is_that_of_the_dense_matrix(matrix: sp.csr_matrix) -> None:
+    features_CD = torch.randn(7, 3, dtype=torch.float64, requires_grad=True)
+    sparse = SparseMatrix.from_scipy(matrix)
+    assert torch.autograd.gradcheck(lambda dense: propagate(sparse, dense), (features_CD,))
+
+
+def test_a_matrix_without_entries_gives_zeros_and_a_gradient() -> None:
+    features_CD = torch.ones(4, 2, requires_grad=True)
+    out = propagate(SparseMatrix.from_scipy(sp.csr_matrix((3, 4), dtype=np.float32)), features_CD)
+    out.sum().backward()
+    assert out.tolist() == [[0, 0]] * 3
+    assert features_CD.grad is not None
+    assert features_CD.grad.tolist() == [[0, 0]] * 4
