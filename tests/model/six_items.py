@@ -7,7 +7,7 @@ users     30       20         10        5         4        0
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -159,7 +159,3 @@ def dense(graph: Mapping[str, object], name: str) -> Tensor:
     out = torch.zeros(matrix.shape)  # type: ignore[attr-defined]
     out[rows, matrix.indices] = matrix.values  # type: ignore[attr-defined]
     return out
-
-
-def by_number(values: Sequence[float]) -> Tensor:
-    return torch.tensor(values, dtype=torch.float32)

@@ -1,0 +1,100 @@
+"""Co-purchase: what met in one basket, by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from small_log import CUTOFF, ONE_IS_ENOUGH, bought, entries, log, worlds
+
+from components.core.sections import GraphSettings
+from components.graph import session_pairs
+from components.graph.relations import build_relation, co_purchase
+from components.graph.world import ItemWorld
+
+NO_DECAY = GraphSettings(min_distinct_users=1, half_life_days=1e9)
+
+
+def test_edges_do_not_cross_sessions(world: Callable[..., ItemWorld]) -> None:
+    shop = world(log(bought("u1", "s1", "a", "b"), bought("u1", "s2", "c", "d"), bought("u2", None, "a", "c")))
+    assert set(entries(co_purchase(shop, NO_DECAY), shop)) == {"a<b", "b<a", "c<d", "d<c"}
+
+
+def test_weights_are_cosines_of_baskets(world: Callable[..., ItemWorld]) -> None:
+    """a is in four baskets, b in one of them, c in two of them and in two more."""
+    baskets = [("a", "b"), ("a", "c"), ("a", "c"), ("a",), ("c",), ("c",)]
+    shop = world(log(*(bought(f"u{n}", f"s{n}", *items) for n, items in enumerate(baskets))))
+    assert entries(co_purchase(shop, NO_DECAY), shop) == pytest.approx(
+        {"a<b": 0.5, "b<a": 0.5, "a<c": 2 / 4, "c<a": 2 / 4}, rel=1e-5
+    )
+
+
+def test_what_is_old_counts_half_after_each_half_life(world: Callable[..., ItemWorld]) -> None:
+    shop = world(log(bought("u1", "s1", "a", "b", days_ago=10), bought("u2", "s2", "a", days_ago=20)))
+    # met ½; a ½ + ¼, b ½
+    expected = 0.5 / (0.75 * 0.5) ** 0.5
+    assert entries(co_purchase(shop, ONE_IS_ENOUGH), shop) == pytest.approx(
+        {"a<b": expected, "b<a": expected}, rel=1e-5
+    )
+
+
+def test_one_household_that_repeats_a_pair_makes_no_edge(world: Callable[..., ItemWorld]) -> None:
+    settings = GraphSettings(min_distinct_users=2)
+    repeated = [bought("u1", f"s{n}", "a", "b") for n in range(9)]
+    shop = world(log(*repeated, bought("u2", "t", "a", "c"), bought("u3", "t3", "a", "c")))
+    assert set(entries(co_purchase(shop, settings), shop)) == {"a<c", "c<a"}
+    shop = world(log(*repeated, bought("u2", "t", "b", "a")))
+    assert set(entries(co_purchase(shop, settings), shop)) == {"a<b", "b<a"}
+
+
+def test_anonymous_sessions_count_as_a_person_each(world: Callable[..., ItemWorld]) -> None:
+    shop = world(log(bought(None, "s1", "a", "b"), bought(None, "s2", "b", "a")))
+    found = entries(co_purchase(shop, GraphSettings(min_distinct_users=2)), shop)
+    assert set(found) == {"a<b", "b<a"}
+    assert shop.users_I.tolist() == [2, 2]
+
+
+def test_only_what_is_bought_is_bought_together(world: Callable[..., ItemWorld]) -> None:
+    shop = world(log(bought("u1", "s1", "a"), bought("u1", "s1", "b", event_type="view")))
+    assert entries(co_purchase(shop, NO_DECAY), shop) == {}
+
+
+def test_an_item_twice_in_a_basket_is_there_once_and_not_beside_itself(world: Callable[..., ItemWorld]) -> None:
+    shop = world(log(bought("u1", "s1", "a", "a", "b")))
+    assert set(entries(co_purchase(shop, NO_DECAY), shop)) == {"a<b", "b<a"}
+    assert shop.pairs.counts(cutoff=shop.cutoff_days, half_life_days=1e9, min_distinct_users=1)[2] == pytest.approx([1])
+
+
+def test_a_wholesalers_basket_is_left_out(world: Callable[..., ItemWorld], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_pairs, "MAX_SESSION_ITEMS", 3)
+    shop = world(log(bought("u1", "s1", "a", "b", "c", "d"), bought("u2", "s2", "a", "b", "c")))
+    assert set(entries(co_purchase(shop, NO_DECAY), shop)) == {"a<b", "b<a", "a<c", "c<a", "b<c", "c<b"}
+    _, _, met = shop.pairs.counts(cutoff=shop.cutoff_days, half_life_days=1e9, min_distinct_users=1)
+    assert met == pytest.approx([1, 1, 1])
+
+
+def test_each_cutoff_counts_what_came_before_it(tmp_path: Path) -> None:
+    """The pair a, b met once before each cutoff; the second event of the first meeting came a day after the first."""
+    earlier = CUTOFF - timedelta(days=10)
+    events = log(
+        bought("u1", "s1", "a", days_ago=11),
+        bought("u1", "s1", "b", days_ago=10),  # at the earlier cutoff, which excludes it
+        bought("u2", "s2", "a", "c", days_ago=12),
+        bought("u3", "s3", "b", "c", days_ago=0),  # at the later cutoff
+    )
+    before, after = worlds(tmp_path, events, cutoffs=(earlier, CUTOFF))
+    assert set(entries(co_purchase(before, NO_DECAY), before)) == {"a<c", "c<a"}
+    assert set(entries(co_purchase(after, NO_DECAY), after)) == {"a<c", "c<a", "a<b", "b<a"}
+
+
+def test_rows_keep_their_strongest_neighbours_and_sum_to_one(world: Callable[..., ItemWorld]) -> None:
+    baskets = [("a", "b"), ("a", "b"), ("a", "c"), ("a", "c"), ("a", "d"), ("c",), ("d",)]
+    shop = world(log(*(bought(f"u{n}", f"s{n}", *items) for n, items in enumerate(baskets))))
+    settings = GraphSettings(min_distinct_users=1, half_life_days=1e9, neighbours_per_item=2)
+    found = entries(build_relation("co_purchase", shop, settings), shop)
+    ab, ac = 2 / (5 * 2) ** 0.5, 2 / (5 * 3) ** 0.5
+    assert found == pytest.approx(
+        {"a<b": ab / (ab + ac), "a<c": ac / (ab + ac), "b<a": 1, "c<a": 1, "d<a": 1}, rel=1e-5
+    )
