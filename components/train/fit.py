@@ -159,8 +159,11 @@ def similarity_of(
 def ranking_quality(window: TrainingWindow, scores: Callable[[Tensor], Tensor]) -> tuple[float, float]:
     """Recall and NDCG at 20 on items new to the user, among the window's candidates. `scores(rows)` -> (b, C)."""
     wanted = window.new_targets
+    able = torch.nonzero(wanted.lengths > 0).ravel()
+    if not len(able):
+        return float("nan"), float("nan")
     recall, ndcg = [], []
-    for rows in torch.split(torch.nonzero(wanted.lengths > 0).ravel(), 256):
+    for rows in torch.split(able, 256):
         scored = scores(rows).clone()
         user, position = window.seen_positions(rows)
         scored[user, position] = -torch.inf
@@ -172,8 +175,6 @@ def ranking_quality(window: TrainingWindow, scores: Callable[[Tensor], Tensor]) 
         metrics = list_metrics(top_lists(scored, k=VALIDATION_K), matrix)
         recall.append(metrics.recall)
         ndcg.append(metrics.ndcg)
-    if not recall:
-        return float("nan"), float("nan")
     return float(np.concatenate(recall).mean()), float(np.concatenate(ndcg).mean())
 
 
