@@ -130,7 +130,7 @@ def run(context: StepContext) -> StepReport:
             context.output, items=items, attributes=attributes, scorer=scorer, cutoff=split.cutoff, facts=facts
         )
         history = [{"epoch": one.number, "loss": one.loss, "validation": one.validation} for one in first.epochs]
-        context.output.path("training.json").write_text(json.dumps({"epochs": history, **facts}, indent=1))
+        context.output.path("training.json").write_text(json.dumps({**facts, "history": history}, indent=1))
         tracker.log_result(quality, weights.terms)
     summary = (
         f"{len(world.warm):,} items trained, {items.num_rows:,} scored; epoch {best.number} of {len(first.epochs)}; "
