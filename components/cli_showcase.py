@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,6 +16,7 @@ from rich.text import Text
 from components.core.artifact import Artifact
 from components.core.errors import ArtifactError
 from components.core.live import find_service
+from components.core.schemas import EVENT_WEIGHTS
 from components.core.settings import Settings
 from components.core.step import latest
 from components.core.store import Store
@@ -22,6 +24,7 @@ from components.deploy.probe import ServiceClient
 
 PEOPLE = 3
 TITLES = 5
+PURCHASE = EVENT_WEIGHTS["purchase"]
 # Long enough to say something of a person's taste.
 MIN_HISTORY = 20
 # Its households are numbers of a published, simulated data set; other logs' users stay unnamed.
@@ -56,9 +59,9 @@ def show_people(settings: Settings, *, console: Console) -> None:
         table = Table.grid(padding=(0, 2), expand=True)
         table.add_column(width=13)
         table.add_column(ratio=1, overflow="fold")
-        bought, wanted = (_titles(answer) for answer in (history, answer))
-        table.add_row(Text("bought", style="dim"), Text(bought))
-        table.add_row(Text("recommended", style="green"), Text(wanted))
+        had = (history or {}).get("items", [])
+        table.add_row(Text("bought", style="dim"), Text(_titles([item for item in had if item["weight"] >= PURCHASE])))
+        table.add_row(Text("recommended", style="green"), Text(_titles((answer or {}).get("items", []))))
         named = settings.source.profile in PUBLIC_PROFILES
         console.print(Text(f"\nHousehold {user_id}" if named else f"\nCustomer {number} of {PEOPLE}", style="bold"))
         console.print(Padding(table, (0, 0, 0, 2)))
@@ -116,6 +119,5 @@ def report_path(settings: Settings, kind: str, name: str) -> str | None:
     return f"{artifact.manifest.uri}/{name}" if name in artifact.file_names else None
 
 
-def _titles(answer: Any) -> str:
-    items = (answer or {}).get("items", [])[:TITLES]
-    return "; ".join(str(item["title"] or item["item_id"]) for item in items) or "nothing yet"
+def _titles(items: Sequence[Mapping[str, Any]]) -> str:
+    return "; ".join(str(item["title"] or item["item_id"]) for item in items[:TITLES]) or "nothing yet"

@@ -28,7 +28,7 @@ def print_status(settings: Settings) -> None:
     runs = last_runs(store, count=RUNS)
     console.print(Text(f"Project {settings.project}", style="bold"), Text(settings.artifact_root, style="dim"))
     for entries in runs:
-        console.print(_run_line(entries))
+        console.print(_run_line(entries), soft_wrap=True)
     if not runs:
         console.print("No run yet. Start one with: basketweave run")
     pointer = read_pointer(store)
@@ -73,8 +73,9 @@ def start_airflow(settings: Settings, *, port: int | None) -> None:
             settings, port=port, waiting=lambda part: status.update(f"Starting Airflow, waiting for the {part}")
         )
     console.print(Text(f"Airflow: {record.url}", style="bold"))
-    console.print("Open it in a browser: on this machine you are signed in as its administrator, without a password.")
-    console.print(Text(f"The DAG 'recommender' of project {settings.project} runs {_schedule(settings)}."))
+    console.print("On this machine you are signed in as its administrator, without a password.", soft_wrap=True)
+    reads = f"reads the source '{settings.source.profile}' and runs {_schedule(settings)}"
+    console.print(Text(f"The DAG 'recommender' of project {settings.project} {reads}."), soft_wrap=True)
     console.print("End it with: make stop, or basketweave stop")
 
 

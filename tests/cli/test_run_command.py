@@ -128,7 +128,9 @@ def test_a_run_that_leaves_no_service_is_no_success(first: tuple[Path, subproces
     assert problem.startswith("The service does not run, though the deployment said so.")
 
 
-@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "signal_", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)], ids=lambda number: number.name
+)
 def test_an_interrupted_run_ends_at_once_and_says_where(tmp_path: Path, signal_: signal.Signals) -> None:
     environment = {**os.environ, "BASKETWEAVE_HOME": str(tmp_path), "TINY_SLEEP": "graph"}
     command = [sys.executable, str(TINY_RUN), "run"]
