@@ -115,12 +115,13 @@ class TrainSettings(Section):
 
     encoder: str = "light"
     """Name of an encoder in components/model/encoders.py."""
-    embedding_dim: int = Field(default=64, ge=2)
+    embedding_dim: int = Field(default=128, ge=2)
     num_layers: int = Field(default=1, ge=0)
     learning_rate: float = Field(default=0.003, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
-    temperature: float = Field(default=0.1, gt=0)
-    batch_users: int = Field(default=1024, ge=1)
+    temperature: float = Field(default=0.3, gt=0)
+    """The cosine of user and item is divided by it in the softmax. Chosen, as the rest, on validation slices."""
+    batch_users: int = Field(default=256, ge=1)
     max_epochs: int = Field(default=8, ge=1)
     patience: int = Field(default=2, ge=1)
     """Evaluations on the validation slice without a gain before training stops."""

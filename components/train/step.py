@@ -82,7 +82,8 @@ def run(context: StepContext) -> StepReport:
         "relations": world.relations,
         "half_life_days": world.half_life_days,
     }
-    bases = [base_logits(window, base_weights) for window in (*training, validation)]
+    bases = [base_logits(window, base_weights, own_popularity=True) for window in (*training, validation)]
+    judged_base = base_logits(validation, base_weights)
     with track_run(context, {"split": str(split.cutoff.date()), "warm_items": len(world.warm)}) as tracker:
         with context.progress.bar("training", total=settings.max_epochs) as advance:
 
@@ -93,7 +94,7 @@ def run(context: StepContext) -> StepReport:
             first = train_recommender(
                 training,
                 bases=bases[:-1],
-                validation=(validation, bases[-1]),
+                validation=(validation, judged_base),
                 num_epochs=settings.max_epochs,
                 start=_strengths(training[0], world.half_life_days),
                 on_epoch=on_epoch,
@@ -102,7 +103,7 @@ def run(context: StepContext) -> StepReport:
         best = max(first.epochs, key=lambda epoch: epoch.validation)
         similarity = similarity_of(first.model, validation, world.attributes, temperature=settings.temperature)
         terms = weigh_all(validation, similarity, seed=settings.seed)
-        quality = _validation_quality(validation, bases[-1], similarity, terms)
+        quality = _validation_quality(validation, judged_base, similarity, terms)
         # What served the validation slice is not what will serve: it also says how repeats compare.
         trial = _scorer(first.model, validation, world, scaling, ScoreWeights(terms=terms), settings.temperature)
         weights = weigh_repeats(validation, trial, raw_validation_BF, seed=settings.seed)
