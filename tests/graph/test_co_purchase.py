@@ -89,6 +89,16 @@ def test_each_cutoff_counts_what_came_before_it(tmp_path: Path) -> None:
     assert set(entries(co_purchase(after, NO_DECAY), after)) == {"a<c", "c<a", "a<b", "b<a"}
 
 
+def test_a_session_that_goes_on_after_the_cutoff_counts_as_far_as_it_had_come(tmp_path: Path) -> None:
+    earlier = CUTOFF - timedelta(days=10)
+    had_met = bought("u1", "s1", "a", "b", days_ago=10.1)
+    (alone,) = worlds(tmp_path, had_met, cutoffs=(earlier,))
+    went_on = log(had_met, bought("u1", "s1", "a", "b", days_ago=9.9))
+    before, _ = worlds(tmp_path, went_on, cutoffs=(earlier, CUTOFF))
+    expected = entries(co_purchase(alone, ONE_IS_ENOUGH), alone)
+    assert entries(co_purchase(before, ONE_IS_ENOUGH), before) == expected == pytest.approx({"a<b": 1, "b<a": 1})
+
+
 def test_rows_keep_their_strongest_neighbours_and_sum_to_one(world: Callable[..., ItemWorld]) -> None:
     baskets = [("a", "b"), ("a", "b"), ("a", "c"), ("a", "c"), ("a", "d"), ("c",), ("d",)]
     shop = world(log(*(bought(f"u{n}", f"s{n}", *items) for n, items in enumerate(baskets))))
