@@ -56,7 +56,7 @@ def test_a_bundle_that_meets_everything_is_promoted() -> None:
     [
         (scorecard(model=standing(recall=0.004)), "recall floor"),
         (scorecard(model=standing(ndcg=0.004)), "NDCG floor"),
-        (scorecard(model=standing(coverage=0.009)), "coverage floor"),
+        (scorecard(model=standing(coverage=0.002)), "coverage floor"),
         (scorecard(model=standing(recall=math.nan)), "recall floor"),
         (scorecard(model=standing(coverage=math.nan)), "coverage floor"),
         (scorecard(leads={"RP3": interval(math.nan)}), "beats RP3"),
