@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from components.cli_showcase import service_answers_with, show_people, show_places
+from components.cli_showcase import service_answers_with, show_defects, show_people, show_places
 from components.core.clock import parse_time
 from components.core.errors import BasketweaveError, SettingsError
 from components.core.progress import Progress as StepProgress
@@ -102,6 +102,7 @@ def conclude(outcome: RunOutcome, *, settings: Settings, console: Console) -> in
     if problem is not None:
         raise BasketweaveError(f"{problem} The whole log: {outcome.log}")
     show_people(settings, console=console)
+    show_defects(settings, console=console)
     show_places(settings, console=console, deployed=True)
     return OK
 

@@ -67,6 +67,17 @@ def show_people(settings: Settings, *, console: Console) -> None:
         console.print(Padding(table, (0, 0, 0, 2)))
 
 
+def show_defects(settings: Settings, *, console: Console) -> None:
+    """What the log's profile knows to be wrong with it, counted at ingest; nothing where it knows nothing."""
+    store = Store(settings.artifact_root)
+    defects = Artifact.open(store, latest(store, "events").uri).manifest.statistics.get("defects", [])
+    if not defects:
+        return
+    console.print(Text("\nKnown defects of this log", style="bold"))
+    for defect in defects:
+        console.print(Text(f"  {defect['count']:>9,}  {defect['sentence']}"))
+
+
 def pick_people(settings: Settings) -> list[str]:
     """A few users with histories, spread over the ids in order: the same for equal features."""
     import pyarrow.compute as pc

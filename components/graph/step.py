@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -37,7 +38,7 @@ def run(context: StepContext) -> StepReport:
             "Give a longer log, or lower split.window_days or split.training_windows."
         )
     catalog = clean.table("catalog.parquet")
-    context.output.write_table("items.parquet", _item_table(worlds[-1], catalog, num_bands=settings.price_bands))
+    context.output.write_table("items.parquet", _item_table(worlds, catalog, num_bands=settings.price_bands))
     counts: GraphCounts | None = None
     for world in context.track(worlds, description="item graph", total=len(worlds)):
         counts = _write_world(context, world, recent_days=context.settings.split.window_days)
@@ -79,13 +80,17 @@ def _write_filter(rows: sp.csr_matrix, context: StepContext, name: str) -> None:
     save_file(arrays, context.output.path(name))
 
 
-def _item_table(world: ItemWorld, catalog: pa.Table, *, num_bands: int) -> pa.Table:
-    """Item n of every matrix is row n: item_id, title, attributes, price, price_band."""
+def _item_table(worlds: Sequence[ItemWorld], catalog: pa.Table, *, num_bands: int) -> pa.Table:
+    """Item n of every matrix is row n: item_id, title, attributes, price, price_band.
+
+    The band is of the price as it was known before the first training window, since every window reads it.
+    """
+    world = worlds[-1]
     title_of = dict(zip(catalog["item_id"].to_pylist(), catalog["title"].to_pylist(), strict=True))
     category = world.attributes["category"]
     codes = {value: code for code, value in enumerate(sorted({one for one in category if one is not None}))}
     category_I = np.array([codes.get(one, -1) if one is not None else -1 for one in category], dtype=np.int64)
-    band_I = price_bands(world.price_I, category_I, num_bands)
+    band_I = price_bands(worlds[0].price_I, category_I, num_bands)
     columns: dict[str, pa.Array] = {
         "item_id": pa.array(world.item_ids, pa.string()),
         "title": pa.array([title_of.get(item_id) for item_id in world.item_ids], pa.string()),

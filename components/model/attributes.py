@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,20 +21,23 @@ class ItemAttributes:
     codes_IA: Tensor  # (I, A) int64
     sizes: tuple[int, ...]  # values of each attribute, the unknown one included
     affinity_names: tuple[str, ...]  # the attributes that a taste can be had for
+    vocabularies: tuple[tuple[str, ...], ...] = ()  # value n of an attribute has code n + 1
 
     @classmethod
     def from_columns(
         cls, columns: Mapping[str, Sequence[Any]], *, num_items: int, affinity_names: Sequence[str]
     ) -> ItemAttributes:
         """Columns of I values each, None where unknown. Codes follow the sorted values: equal data, equal codes."""
-        codes, sizes = [], []
+        codes, sizes, vocabularies = [], [], []
         for values in columns.values():
             known = sorted({value for value in values if value is not None})
             code_of = {value: code for code, value in enumerate(known, start=1)}
             codes.append([UNKNOWN if value is None else code_of[value] for value in values])
             sizes.append(len(known) + 1)
+            vocabularies.append(tuple(str(value) for value in known))
         stacked = np.array(codes, dtype=np.int64).T if codes else np.zeros((num_items, 0), dtype=np.int64)
-        return cls(tuple(columns), torch.from_numpy(np.ascontiguousarray(stacked)), tuple(sizes), tuple(affinity_names))
+        codes_IA = torch.from_numpy(np.ascontiguousarray(stacked))
+        return cls(tuple(columns), codes_IA, tuple(sizes), tuple(affinity_names), tuple(vocabularies))
 
     def codes(self, name: str) -> Tensor:
         """(I,) int64."""
@@ -44,4 +47,4 @@ class ItemAttributes:
         return self.sizes[self.names.index(name)]
 
     def to(self, device: torch.device) -> ItemAttributes:
-        return ItemAttributes(self.names, self.codes_IA.to(device), self.sizes, self.affinity_names)
+        return replace(self, codes_IA=self.codes_IA.to(device))

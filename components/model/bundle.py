@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+import scipy.sparse as sp
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
@@ -25,13 +26,18 @@ from components.core.artifact import MANIFEST, ArtifactWriter, Manifest, content
 from components.core.errors import ArtifactError
 from components.core.hashing import file_sha256
 from components.model.attributes import ItemAttributes
+from components.model.encoders import ItemGraph
 from components.model.golden import Golden
-from components.model.linear_filter import FilterRows
+from components.model.linear_filter import FilterRows, strongest_per_row
+from components.model.recommender import Recommender
 from components.model.score import Scorer, ScoreWeights
 from components.model.terms import CountedTerms, Popularity
 from components.model.user_vector import StatisticsScaling, UserVector
 
 BUNDLE_VERSION = 1
+NEIGHBOURS_SHOWN = 5
+# The version of the features that the score reads: a name in feature_repo/.
+FEATURE_SERVICE = "recommender_v1"
 
 
 @dataclass(frozen=True)
@@ -140,6 +146,7 @@ def write_bundle(
         "format_version": BUNDLE_VERSION,
         "cutoff": cutoff.isoformat(),
         "temperature": scorer.temperature,
+        "feature_service": FEATURE_SERVICE,
         "dim": scorer.target_ID.shape[1],
         "user_half_life_days": scorer.user_vector.half_life_days,
         "counted_half_life_days": counted.half_life_days,
@@ -154,6 +161,43 @@ def write_bundle(
         **facts,
     }
     output.path("bundle.json").write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False))
+
+
+def write_encoder(output: ArtifactWriter, *, model: Recommender, attributes: ItemAttributes, graph: ItemGraph) -> None:
+    """What the item vectors were made with, so that an item that nobody knows yet can be embedded and explained.
+
+    Args:
+        model: whose content and encoder weights go along.
+        graph: as of the cutoff, over the bundle's items.
+    """
+    kept = {
+        name: tensor.contiguous()
+        for name, tensor in model.state_dict().items()
+        if name.startswith(("content.", "encoder."))
+    }
+    save_file(kept, output.path("encoder.safetensors"))
+    described = {
+        "network": model.config.to_json(),
+        "vocabularies": dict(zip(attributes.names, attributes.vocabularies, strict=True)),
+    }
+    output.path("encoder.json").write_text(json.dumps(described, ensure_ascii=False))
+    output.write_table("neighbours.parquet", _strongest_neighbours(graph))
+
+
+def _strongest_neighbours(graph: ItemGraph) -> pa.Table:
+    """relation, item, neighbour, weight: the strongest few of each item and relation."""
+    parts = []
+    for name in sorted(graph):
+        matrix = graph[name]
+        num_items = matrix.shape[0]
+        square = sp.csr_matrix(
+            (matrix.values.numpy(), matrix.indices.numpy(), matrix.indptr.numpy()), shape=(num_items, num_items)
+        )
+        strongest = strongest_per_row(square, count=NEIGHBOURS_SHOWN)
+        item = np.repeat(np.arange(num_items, dtype=np.int32), np.diff(strongest.indptr))
+        columns = [pa.repeat(pa.scalar(name), len(item)), item, strongest.indices.astype(np.int32), strongest.data]
+        parts.append(pa.table(columns, names=["relation", "item", "neighbour", "weight"]))
+    return pa.concat_tables(parts)
 
 
 def _read_scorer(folder: Path, facts: dict[str, Any], items: pa.Table) -> Scorer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -97,4 +97,4 @@ def read_attributes(items: pa.Table, *, rows: npt.NDArray[np.int64] | None = Non
     whole = ItemAttributes.from_columns(columns, num_items=num_items, affinity_names=sorted(kept))
     if rows is None:
         return whole
-    return ItemAttributes(whole.names, whole.codes_IA[torch.from_numpy(rows)], whole.sizes, whole.affinity_names)
+    return replace(whole, codes_IA=whole.codes_IA[torch.from_numpy(rows)])

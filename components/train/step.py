@@ -21,7 +21,8 @@ from components.core.step import Step, StepContext, StepReport
 from components.inputs.events import EventLog, read_events
 from components.inputs.users import read_histories, read_statistics
 from components.model.attributes import ItemAttributes
-from components.model.bundle import write_bundle
+from components.model.bundle import write_bundle, write_encoder
+from components.model.encoders import ItemGraph
 from components.model.histories import Histories
 from components.model.recommender import Recommender
 from components.model.score import SIMILARITY, Scorer, ScoreWeights
@@ -57,6 +58,16 @@ class _World:
     half_life_days: float
     min_item_users: int
     device: torch.device
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Shipped:
+    """What goes into the bundle, over every item of log and catalogue."""
+
+    scorer: Scorer
+    attributes: ItemAttributes
+    model: Recommender
+    graph: ItemGraph
 
 
 def run(context: StepContext) -> StepReport:
@@ -119,17 +130,25 @@ def run(context: StepContext) -> StepReport:
             on_epoch=lambda epoch: None,
             **shared,
         )
-        scorer, attributes = _whole_scorer(context, world, items, split, second.model, scaling, weights)
+        shipped = _whole_scorer(context, world, items, split, second.model, scaling, weights)
         facts = {
-            "recipe": settings.model_dump(mode="json"),
+            "settings": {
+                name: getattr(context.settings, name).model_dump(mode="json") for name in ("train", "graph", "split")
+            },
             "relation_gates": second.model.encoder.relation_gates(),
             "validation": quality,
             "epochs": best.number,
             "target_types": list(world.events.target_types),
         }
         write_bundle(
-            context.output, items=items, attributes=attributes, scorer=scorer, cutoff=split.cutoff, facts=facts
+            context.output,
+            items=items,
+            attributes=shipped.attributes,
+            scorer=shipped.scorer,
+            cutoff=split.cutoff,
+            facts=facts,
         )
+        write_encoder(context.output, model=shipped.model, attributes=shipped.attributes, graph=shipped.graph)
         history = [{"epoch": one.number, "loss": one.loss, "validation": one.validation} for one in first.epochs]
         context.output.path("training.json").write_text(json.dumps({**facts, "history": history}, indent=1))
         tracker.log_result(quality, weights.terms)
@@ -260,7 +279,7 @@ def _whole_scorer(
     model: Recommender,
     scaling: StatisticsScaling,
     weights: ScoreWeights,
-) -> tuple[Scorer, ItemAttributes]:
+) -> _Shipped:
     """The scorer that ships: over every item of log and catalogue, as of the cutoff. On the CPU, where it serves."""
     attributes = read_attributes(items)
     snapshot: Snapshot = read_snapshot(
@@ -285,7 +304,7 @@ def _whole_scorer(
         counted=snapshot.counted,
         weights=weights,
     )
-    return scorer, attributes
+    return _Shipped(scorer=scorer, attributes=attributes, model=whole, graph=snapshot.graph)
 
 
 def _refuse_too_little(training: Sequence[TrainingWindow], validation: TrainingWindow, split: TimeSplit) -> None:

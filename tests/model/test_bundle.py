@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file
 from six_items import (
     AS_OF,
+    CATEGORIES,
     NUM_ITEMS,
     SCALING,
     WEIGHTS,
@@ -22,7 +25,7 @@ from six_items import (
 
 from components.core.artifact import ArtifactWriter
 from components.core.errors import ArtifactError
-from components.model.bundle import Bundle, verified_manifest
+from components.model.bundle import Bundle, verified_manifest, write_encoder
 from components.model.golden import Golden
 from components.model.score import ScoreWeights
 
@@ -160,3 +163,21 @@ def test_another_format_asks_for_another_training(tmp_path: Path) -> None:
     folder = committed_bundle(tmp_path, scorer(), after=from_the_future)
     with pytest.raises(ArtifactError, match=r"is a bundle of format 2; this version reads 1\. Train it again"):
         Bundle.load(folder)
+
+
+def test_what_made_the_item_vectors_goes_along(tmp_path: Path) -> None:
+    output = ArtifactWriter(tmp_path)
+    model = recommender()
+
+    write_encoder(output, model=model, attributes=attributes(), graph=item_graph())
+
+    state = load_file(tmp_path / "encoder.safetensors")
+    assert {name.split(".")[0] for name in state} == {"content", "encoder"}
+    assert torch.equal(state["content.0.weight"], model.state_dict()["content.0.weight"])
+    described = json.loads((tmp_path / "encoder.json").read_text())
+    known = sorted({one for one in CATEGORIES if one is not None})
+    assert described["vocabularies"]["category"] == known
+    assert described["network"]["dim"] == model.config.dim
+    shown = pq.read_table(tmp_path / "neighbours.parquet")
+    assert set(shown["relation"].to_pylist()) == set(item_graph())
+    assert min(shown["weight"].to_pylist()) > 0

@@ -99,9 +99,8 @@ def inputs_of(window: TrainingWindow) -> dict[str, Tensor]:
     for name, matrix in window.graph.items():
         numbers |= {f"{name} {part}": getattr(matrix, part) for part in ("indptr", "indices", "values")}
     for name, term in window.counted.compute(histories).items():
-        # An item's attributes, its price band among them, are those of the last cutoff in every window.
-        if name != "affinity_price_band":
-            numbers[f"term {name}"] = term
+        numbers[f"term {name}"] = term
+    numbers["attribute codes"] = window.counted.attributes.codes_IA
     return numbers
 
 
