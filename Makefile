@@ -9,7 +9,7 @@ export DGLBACKEND = pytorch
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all lint airflow stop lock clean
+.PHONY: help venv demo test test-all lint bench-quality bench-simulate airflow stop lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -28,6 +28,14 @@ test-all: venv ## and the slow tests: real services, faults, a browser
 
 lint: venv ## ruff, mypy and the import contracts
 	@.venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy && .venv/bin/lint-imports
+
+bench-quality: venv ## the recommender on the published splits in BASKETWEAVE_DATA (default ../shared/data)
+	@for name in gowalla lastfm_social; do .venv/bin/python -m benchmarks.quality --seeds 3 \
+		--train "$${BASKETWEAVE_DATA:-../shared/data}/$$name/train.txt" \
+		--test "$${BASKETWEAVE_DATA:-../shared/data}/$$name/test.txt"; done
+
+bench-simulate: venv ## how fast the simulator writes, and how alike its log is to the demo log
+	@.venv/bin/python -m benchmarks.simulate
 
 airflow: venv ## the scheduler and its web page on loopback, with the DAGs on schedule
 	@.venv/bin/basketweave airflow

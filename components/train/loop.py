@@ -48,7 +48,7 @@ def train(
     attributes: ItemAttributes,
     *,
     config: LoopConfig,
-    bases: Sequence[Tensor],
+    bases: Sequence[Tensor | None],
     validate: Callable[[Recommender], float] | None,
     stop_after: int | None = None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
@@ -56,7 +56,7 @@ def train(
     """Train in place and leave the best epoch's weights in `model`.
 
     Args:
-        bases: `base_logits` of each window, what the score holds besides the similarity.
+        bases: `base_logits` of each window, what the score holds besides the similarity; None: nothing.
         validate: called after each epoch, higher is better; None runs all epochs and keeps the last.
         stop_after: epochs to run of the `max_epochs` that the learning rate is planned for.
 
@@ -152,7 +152,7 @@ def _step_loss(
     window: TrainingWindow,
     attributes: ItemAttributes,
     rows: Tensor,
-    base_BC: Tensor,
+    base_BC: Tensor | None,
     config: LoopConfig,
     dtype: torch.dtype,
     generator: torch.Generator,
@@ -170,12 +170,13 @@ def _step_loss(
     targets = softmax_targets(window.new_targets.rows(rows))
 
     def base(chunk: slice) -> Tensor:
+        assert base_BC is not None
         return base_BC[rows[chunk]].float()
 
     return full_softmax_loss(
         user_BD / config.temperature,
         target_ID[window.candidates_C],
         targets,
-        base=base,
+        base=None if base_BC is None else base,
         matmul_dtype=dtype,
     )

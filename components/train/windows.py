@@ -26,6 +26,7 @@ class TrainingWindow:
     counted: CountedTerms
     candidates_C: Tensor  # (C,) items that compete
     targets: Histories  # (B rows) items of I taken in the window; weights and ages unused
+    targets_may_be_seen: bool = False  # a log without times: what a history hides is told from what it shows
 
     def __len__(self) -> int:
         return len(self.histories)
@@ -55,12 +56,13 @@ class TrainingWindow:
 
     @cached_property
     def new_targets(self) -> Histories:
-        """Targets that compete and were new to the user, as candidate positions."""
+        """Targets that compete and were new to the user (or may be seen), as candidate positions."""
         num_items = len(self.item_degree_I)
         key = self.targets.user_of_entry * num_items + self.targets.items
         seen = self.histories.user_of_entry * num_items + self.histories.items
         position = self.item_positions
-        kept = self.targets.keep(~torch.isin(key, seen) & (position[self.targets.items] >= 0))
+        allowed = position[self.targets.items] >= 0
+        kept = self.targets.keep(allowed if self.targets_may_be_seen else allowed & ~torch.isin(key, seen))
         return Histories(kept.indptr, position[kept.items], kept.weights, kept.ages_days)
 
     def seen_positions(self, rows: Tensor) -> tuple[Tensor, Tensor]:
