@@ -51,8 +51,10 @@ else
     [ -d "$venv" ] || "$python" -m venv "$venv"
     pip=("$venv/bin/python" -m pip --disable-pip-version-check install -qq --no-deps --no-compile)
     if [ "$torch" = cpu ] && [ -z "$find_links" ]; then
-        # The package index's own Linux build is the CUDA one, 5 GB with its libraries.
-        "${pip[@]}" --index-url https://download.pytorch.org/whl/cpu "$(grep '^torch==' "$lock")"
+        # pip would take the CUDA build, 5 GB with its libraries; uv knows where the CPU one is, and goes again.
+        "${pip[@]}" uv
+        VIRTUAL_ENV="$venv" UV_TORCH_BACKEND=cpu "$venv/bin/uv" pip install --quiet --no-deps "$(grep '^torch==' "$lock")"
+        "$venv/bin/python" -m pip uninstall -qq --yes uv
     fi
     "${pip[@]}" --requirement "$requirements"
     "${pip[@]}" --no-build-isolation --editable .
