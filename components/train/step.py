@@ -81,7 +81,7 @@ def run(context: StepContext) -> StepReport:
     training = [_window(world, window) for window in split.training]
     validation = _window(world, split.validation)
     _refuse_too_little(training, validation, split)
-    scaling = StatisticsScaling.fit(STATISTICS, training[-1].statistics_BF)
+    scaling = StatisticsScaling.fit(STATISTICS, training[0].statistics_BF)  # known before every window
     raw_validation_BF = validation.statistics_BF
     training = [standardised(scaling, window) for window in training]
     validation = standardised(scaling, validation)
