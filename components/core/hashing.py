@@ -11,8 +11,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-CHUNK_BYTES = 1 << 20
-
 
 def file_sha256(path: Path) -> str:
     with path.open("rb") as stream:

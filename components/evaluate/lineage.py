@@ -13,7 +13,6 @@ from components.inputs.users import has_snapshot
 from components.model.bundle import Bundle
 
 # Kinds that a bundle is made from; graph is not an input of this step and is looked up.
-TRAINED_ON = ("clean", "features", "graph")
 
 
 @dataclass(frozen=True, kw_only=True)
