@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from components.core.artifact import Partition
-from components.core.clock import DAY, midnight
+from components.core.clock import DAY, end_of_day, midnight
 from components.core.day_table import DayTable
 from components.core.errors import ContractError, SettingsError
 from components.core.hashing import file_sha256, json_sha256
@@ -59,7 +59,7 @@ def run(context: StepContext) -> StepReport:
     rejected_days = _write_rejects(context.store, rejects, counts, whole=day is None)
     record.remember(context.store, days, source=source, day=day, overwrote=overwrote)
 
-    as_of = context.as_of or midnight(max(days)) + DAY
+    as_of = context.as_of or end_of_day(midnight(max(days)))
     partitions = _known_at(context.store, days, as_of)
     if not partitions:
         raise ContractError(f"The log has no event before {as_of.isoformat()}; its first day is {min(days)}.")

@@ -38,7 +38,9 @@ def test_counts_are_read_off_the_graph() -> None:
 
 
 def test_a_fit_graph_passes() -> None:
-    refuse_unfit(counts_of((0, 1), (1, 0), (2, 0), (3, 0)), GraphSettings())
+    counts = counts_of((0, 1), (1, 0), (2, 0), (3, 0))
+    refuse_unfit(counts, GraphSettings())
+    assert (counts.warm_items, counts.isolated_warm_items) == (4, 0)
 
 
 def test_a_log_in_which_nothing_is_known_well_enough_is_refused() -> None:
