@@ -29,6 +29,7 @@ from components.model.attributes import ItemAttributes
 from components.model.encoders import ItemGraph
 from components.model.golden import Golden
 from components.model.linear_filter import FilterRows, strongest_per_row
+from components.model.propagation import TwoHop
 from components.model.recommender import Recommender
 from components.model.score import Scorer, ScoreWeights
 from components.model.terms import CountedTerms, Popularity
@@ -189,6 +190,8 @@ def _strongest_neighbours(graph: ItemGraph) -> pa.Table:
     parts = []
     for name in sorted(graph):
         matrix = graph[name]
+        if isinstance(matrix, TwoHop):
+            continue  # its product is not written out, and users have no place in a bundle
         num_items = matrix.shape[0]
         square = sp.csr_matrix(
             (matrix.values.numpy(), matrix.indices.numpy(), matrix.indptr.numpy()), shape=(num_items, num_items)

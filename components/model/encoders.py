@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from components.core.errors import SettingsError
-from components.model.propagation import SparseMatrix, propagate
+from components.model.propagation import Relation, propagate
 
-ItemGraph = Mapping[str, SparseMatrix]  # relation -> (I, I) row-normalised
+ItemGraph = Mapping[str, Relation]  # relation -> (I, I) row-normalised
 
 
 class ItemEncoder(nn.Module):

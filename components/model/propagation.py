@@ -47,9 +47,34 @@ class SparseMatrix:
         return SparseMatrix(*(part.to(device) for part in parts))
 
 
-def propagate(matrix: SparseMatrix, dense_CD: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class TwoHop:
+    """Items that meet in nodes of another kind (users, attribute values, entities): item <- node <- item.
+
+    The product of its two matrices is never written out: a category of 5,000 items would alone give 25 M entries.
+    """
+
+    gather: SparseMatrix  # (N, I) row-normalised: what a node hears from its items
+    spread: SparseMatrix  # (I, N) row-normalised: what an item hears from its nodes
+    features_NF: Tensor | None = None  # standardised features of the nodes, nan where unknown (users of `user_item`)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.spread.shape[0], self.gather.shape[1]
+
+    def to(self, device: torch.device) -> TwoHop:
+        features = None if self.features_NF is None else self.features_NF.to(device)
+        return TwoHop(self.gather.to(device), self.spread.to(device), features)
+
+
+Relation = SparseMatrix | TwoHop
+
+
+def propagate(relation: Relation, dense_CD: Tensor) -> Tensor:
     """(R, C) sparse times (C, D) dense -> (R, D), differentiable in the dense factor."""
-    product: Tensor = _Propagate.apply(dense_CD, matrix)  # type: ignore[no-untyped-call]  # torch types apply so
+    if isinstance(relation, TwoHop):
+        return propagate(relation.spread, propagate(relation.gather, dense_CD))
+    product: Tensor = _Propagate.apply(dense_CD, relation)  # type: ignore[no-untyped-call]  # torch types apply so
     return product
 
 

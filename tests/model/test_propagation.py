@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from components.model.propagation import SparseMatrix, propagate
+from components.model.propagation import SparseMatrix, TwoHop, propagate
 
 
 @pytest.fixture
@@ -38,3 +38,15 @@ def test_a_matrix_without_entries_gives_zeros_and_a_gradient() -> None:
     assert out.tolist() == [[0, 0]] * 3
     assert features_CD.grad is not None
     assert features_CD.grad.tolist() == [[0, 0]] * 4
+
+
+def test_a_two_hop_relation_is_the_product_of_its_matrices() -> None:
+    rng = np.random.default_rng(3)
+    gather, spread = (
+        sp.random(rows, cols, density=0.4, format="csr", dtype=np.float32, random_state=rng)
+        for rows, cols in ((4, 7), (7, 4))
+    )
+    relation = TwoHop(SparseMatrix.from_scipy(gather), SparseMatrix.from_scipy(spread))
+    dense_ID = torch.randn(7, 3)
+    torch.testing.assert_close(propagate(relation, dense_ID), torch.from_numpy((spread @ gather) @ dense_ID.numpy()))
+    assert relation.shape == (7, 7)
