@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -24,6 +25,12 @@ class Targets:
     items: Tensor  # (M,) int64
     weights: Tensor  # (M,) float32; the whole batch sums to 1 where the loss is a mean
 
+    @cached_property
+    def user_of_entry(self) -> Tensor:
+        """(M,) int64 row of each entry."""
+        users = torch.arange(len(self.indptr) - 1, device=self.indptr.device)
+        return torch.repeat_interleave(users, self.indptr.diff())
+
 
 def full_softmax_loss(
     user_BD: Tensor,
@@ -39,6 +46,13 @@ def full_softmax_loss(
 
 
 class _FullSoftmax(torch.autograd.Function):
+    """Four passes over a chunk's logits: product, exp in place, and the two products of the gradient.
+
+    Neither a maximum nor the softmax itself is ever written: exp(logit - bound) cannot overflow, its row sums come out
+    of the gradient's product by a column of ones, and 1 / sum scales the narrow factors instead of the wide matrix. The
+    targets' own part of the gradient is a handful of rows.
+    """
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -49,29 +63,41 @@ class _FullSoftmax(torch.autograd.Function):
         matmul_dtype: torch.dtype,
     ) -> Tensor:
         num_users, num_items = len(user_BD), len(target_ID)
-        grad_user_BD = torch.empty_like(user_BD, dtype=torch.float32)
-        grad_target_ID = torch.zeros_like(target_ID, dtype=torch.float32)
-        user_low, target_low = user_BD.to(matmul_dtype), target_ID.to(matmul_dtype)
-        loss = user_BD.new_zeros((), dtype=torch.float32)
+        user, target = user_BD.detach().float(), target_ID.detach().float()
+        grad_user_BD, grad_target_ID = torch.zeros_like(user), torch.zeros_like(target)
+        user_low, target_low = user.to(matmul_dtype), target.to(matmul_dtype)
+        summing_IE = torch.cat([target_low, target_low.new_ones(num_items, 1)], dim=1)
+        mass_B = user.new_zeros(num_users).index_add_(0, targets.user_of_entry, targets.weights)
+        # |u| |t| bounds a product; below 60 its exp is far from the largest float even as a sum over all items.
+        bound = float(user.norm(dim=1).amax() * target.norm(dim=1).amax()) if user.numel() else 0.0
+        is_bounded = base is None and bound <= 60 and matmul_dtype != torch.float16
+        loss = user.new_zeros(())
         step = max(1, CHUNK_LOGITS // max(num_items, 1))
         for start in range(0, num_users, step):
             rows = slice(start, min(start + step, num_users))
-            logits = (user_low[rows] @ target_low.T).float()
-            if base is not None:
-                logits += base(rows)
+            logits = user_low[rows] @ target_low.T
             first, last = int(targets.indptr[rows.start]), int(targets.indptr[rows.stop])
-            lengths = targets.indptr[rows.start + 1 : rows.stop + 1] - targets.indptr[rows.start : rows.stop]
-            row_M = torch.repeat_interleave(torch.arange(len(lengths), device=logits.device), lengths)
+            row_M = targets.user_of_entry[first:last] - rows.start
             item_M, weight_M = targets.items[first:last], targets.weights[first:last]
-            mass_b = logits.new_zeros(len(lengths)).index_add_(0, row_M, weight_M)
-            normaliser_b = torch.logsumexp(logits, dim=1)
-            loss += (mass_b * normaliser_b).sum() - (weight_M * logits[row_M, item_M]).sum()
-            # The gradient in the logits takes their place: mass * softmax - y.
-            grad = torch.exp_(logits.sub_(normaliser_b[:, None])).mul_(mass_b[:, None])
-            grad.view(-1).index_add_(0, row_M * num_items + item_M, -weight_M)
-            low = grad.to(matmul_dtype)
-            grad_user_BD[rows] = (low @ target_low).float()
-            grad_target_ID += (low.T @ user_low[rows]).float()
+            taken_M = (user[rows][row_M] * target[item_M]).sum(dim=1)
+            shift_b = logits.new_zeros(len(logits), dtype=torch.float32)
+            if not is_bounded:
+                logits = logits.float()
+                if base is not None:
+                    fixed = base(rows)
+                    logits += fixed
+                    taken_M += fixed[row_M, item_M]
+                shift_b = logits.amax(dim=1)
+                logits -= shift_b[:, None]
+            exponential = logits.exp_().to(matmul_dtype)
+            summed = (exponential @ summing_IE).float()
+            total_b = summed[:, -1]
+            loss += (mass_B[rows] * (shift_b + total_b.log())).sum() - (weight_M * taken_M).sum()
+            scale_b = mass_B[rows] / total_b
+            grad_user_BD[rows] = summed[:, :-1] * scale_b[:, None]
+            grad_user_BD[rows].index_add_(0, row_M, target[item_M] * -weight_M[:, None])
+            grad_target_ID += exponential.T @ (user[rows] * scale_b[:, None]).to(matmul_dtype)
+            grad_target_ID.index_add_(0, item_M, user[rows][row_M] * -weight_M[:, None])
         ctx.save_for_backward(grad_user_BD, grad_target_ID)
         return loss
 
