@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from components.core.artifact import Artifact
-from components.core.errors import ContractError, SettingsError
-from components.core.split import TimeSplit, Window
+from components.core.errors import ContractError
+from components.core.split import TimeSplit
 from components.core.step import Step, StepContext, StepReport
-from components.inputs.events import EventLog, read_events
-from components.inputs.users import read_histories, read_statistics
 from components.model.attributes import ItemAttributes
 from components.model.bundle import write_bundle, write_encoder
 from components.model.encoders import ItemGraph
-from components.model.histories import Histories
 from components.model.recommender import Recommender
 from components.model.score import SIMILARITY, Scorer, ScoreWeights
 from components.model.user_vector import StatisticsScaling
@@ -37,27 +30,10 @@ from components.train.fit import (
     weigh_repeats,
 )
 from components.train.loop import Epoch, base_logits
-from components.train.snapshot import Snapshot, distinct_users, read_attributes, read_snapshot
+from components.train.snapshot import Snapshot, read_attributes, read_snapshot
 from components.train.tracking import track_run
 from components.train.windows import TrainingWindow
-
-STATISTICS = ("recency_days", "frequency", "monetary", "basket_size", "price_level", "distinct_items")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _World:
-    """What every window is cut from. Items here are the warm ones at the cutoff; `warm` has their whole-table rows."""
-
-    features: Artifact
-    graph: Artifact
-    events: EventLog
-    item_ids: pa.StringArray  # the whole table
-    warm: npt.NDArray[np.int64]
-    attributes: ItemAttributes
-    relations: tuple[str, ...]
-    half_life_days: float
-    min_item_users: int
-    device: torch.device
+from components.train.world import STATISTICS, World, cut_window, read_world, strengths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +51,11 @@ def run(context: StepContext) -> StepReport:
     settings = context.settings.train
     split = TimeSplit.of(context.moment, context.settings.split)
     items = context.inputs["graph"].table("items.parquet")
-    world = _read_world(context, items, split)
+    world = read_world(context, items, split)
     torch.manual_seed(settings.seed)
 
-    training = [_window(world, window) for window in split.training]
-    validation = _window(world, split.validation)
+    training = [cut_window(world, window) for window in split.training]
+    validation = cut_window(world, split.validation)
     _refuse_too_little(training, validation, split)
     scaling = StatisticsScaling.fit(STATISTICS, training[0].statistics_BF)  # known before every window
     raw_validation_BF = validation.statistics_BF
@@ -107,7 +83,7 @@ def run(context: StepContext) -> StepReport:
                 bases=bases[:-1],
                 validation=(validation, judged_base),
                 num_epochs=settings.max_epochs,
-                start=_strengths(training[0], world.half_life_days),
+                start=strengths(training[0], world.half_life_days),
                 on_epoch=on_epoch,
                 **shared,
             )
@@ -126,7 +102,7 @@ def run(context: StepContext) -> StepReport:
             validation=None,
             num_epochs=settings.max_epochs,
             stop_after=best.number,
-            start=_strengths(last[0], world.half_life_days),
+            start=strengths(last[0], world.half_life_days),
             on_epoch=lambda epoch: None,
             **shared,
         )
@@ -161,73 +137,6 @@ def run(context: StepContext) -> StepReport:
     return StepReport(summary=summary, rows=items.num_rows, statistics={**quality, "epochs": best.number})
 
 
-def _read_world(context: StepContext, items: pa.Table, split: TimeSplit) -> _World:
-    graph = context.inputs["graph"]
-    settings = context.settings
-    warm = np.flatnonzero(distinct_users(graph, split.cutoff) >= settings.graph.min_item_users)
-    item_ids = items["item_id"].combine_chunks()
-    return _World(
-        features=context.inputs["features"],
-        graph=graph,
-        events=read_events(context.inputs["clean"].partition_paths(), item_ids=item_ids, track=lambda paths: paths),
-        item_ids=item_ids,
-        warm=warm,
-        attributes=read_attributes(items, rows=warm),
-        relations=settings.graph.relations,
-        half_life_days=settings.graph.half_life_days,
-        min_item_users=settings.graph.min_item_users,
-        device=_device(settings.train.device),
-    )
-
-
-def _window(world: _World, window: Window) -> TrainingWindow:
-    """Users who took something in the window, as they and the items were known at its start."""
-    snapshot = read_snapshot(
-        world.graph,
-        window.start,
-        relations=world.relations,
-        attributes=world.attributes,
-        half_life_days=world.half_life_days,
-        items=world.warm,
-    )
-    taken = sp.csr_matrix(world.events.targets_in(window)[:, world.warm])
-    users = np.flatnonzero(np.diff(taken.indptr) > 0)
-    user_ids = world.events.user_ids.take(pa.array(users))
-    whole = read_histories(world.features, window.start, user_ids=user_ids, item_ids=world.item_ids)
-    taken = taken[users]
-    zeros = torch.zeros(taken.nnz)
-    targets = Histories(
-        torch.from_numpy(taken.indptr.astype(np.int64)), torch.from_numpy(taken.indices.astype(np.int64)), zeros, zeros
-    )
-    statistics = read_statistics(world.features, window.start, user_ids=user_ids, names=STATISTICS)
-    has_id_I = snapshot.users_I >= world.min_item_users
-    return TrainingWindow(
-        histories=_restrict(whole, world.warm, num_items=len(world.item_ids)),
-        statistics_BF=statistics,
-        graph=snapshot.graph,
-        item_degree_I=snapshot.users_I,
-        has_id_I=has_id_I,
-        counted=snapshot.counted,
-        candidates_C=torch.nonzero(has_id_I).ravel(),
-        targets=targets,
-    ).to(world.device)
-
-
-def _restrict(histories: Histories, items: npt.NDArray[np.int64], *, num_items: int) -> Histories:
-    """Histories over positions in `items`; other entries are left out."""
-    position = torch.full((num_items,), -1)
-    position[torch.from_numpy(items)] = torch.arange(len(items))
-    kept = histories.keep(position[histories.items] >= 0)
-    return replace(kept, items=position[kept.items])
-
-
-def _strengths(window: TrainingWindow, half_life_days: float) -> sp.csr_matrix:
-    histories = window.histories.to(torch.device("cpu"))
-    values = histories.strengths(half_life_days=half_life_days).numpy()
-    shape = (len(histories), len(window.item_degree_I))
-    return sp.csr_matrix((values, histories.items.numpy(), histories.indptr.numpy()), shape=shape)
-
-
 def _validation_quality(
     window: TrainingWindow, plain: Tensor, similarity: Callable[[Tensor], Tensor], terms: dict[str, float]
 ) -> dict[str, float]:
@@ -251,7 +160,7 @@ def _validation_quality(
 def _scorer(
     model: Recommender,
     window: TrainingWindow,
-    world: _World,
+    world: World,
     scaling: StatisticsScaling,
     weights: ScoreWeights,
     temperature: float,
@@ -273,7 +182,7 @@ def _scorer(
 
 def _whole_scorer(
     context: StepContext,
-    world: _World,
+    world: World,
     items: pa.Table,
     split: TimeSplit,
     model: Recommender,
@@ -316,14 +225,6 @@ def _refuse_too_little(training: Sequence[TrainingWindow], validation: TrainingW
                 "there is nothing to learn from. Give a longer log, or set split.window_days or split.training_windows "
                 "to fit it."
             )
-
-
-def _device(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise SettingsError("train.device is 'cuda', and no CUDA device is here. Set it to 'auto' or 'cpu'.")
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
 
 
 STEP = Step(

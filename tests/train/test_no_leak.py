@@ -19,8 +19,8 @@ from components.core.settings import Settings, load_settings
 from components.core.split import TimeSplit, Window
 from components.core.step import StepContext
 from components.core.store import Store
-from components.train.step import _read_world, _window
 from components.train.windows import TrainingWindow
+from components.train.world import cut_window, read_world
 
 AS_OF = datetime(2024, 3, 29, tzinfo=UTC)
 USERS, ITEMS = [f"u{n:02d}" for n in range(20)], [f"i{n:02d}" for n in range(25)]
@@ -74,9 +74,9 @@ def windows_of(home: Path, log: Sequence[dict[str, Any]]) -> list[TrainingWindow
     store = Store(settings.artifact_root)
     inputs = {kind: Artifact.open(store, ref.uri) for kind, ref in refs.items()}
     context = cast(StepContext, SimpleNamespace(settings=settings, inputs=inputs))
-    world = _read_world(context, inputs["graph"].table("items.parquet"), SPLIT)
+    world = read_world(context, inputs["graph"].table("items.parquet"), SPLIT)
     assert len(world.warm) == len(ITEMS)
-    return [_window(world, window) for window in WINDOWS]
+    return [cut_window(world, window) for window in WINDOWS]
 
 
 def inputs_of(window: TrainingWindow) -> dict[str, Tensor]:

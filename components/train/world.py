@@ -1,0 +1,115 @@
+"""What training windows are cut from: the log, the features and the item graph, over the items warm at the cutoff."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import scipy.sparse as sp
+import torch
+
+from components.core.artifact import Artifact
+from components.core.errors import SettingsError
+from components.core.split import TimeSplit, Window
+from components.core.step import StepContext
+from components.inputs.events import EventLog, read_events
+from components.inputs.users import read_histories, read_statistics
+from components.model.attributes import ItemAttributes
+from components.model.histories import Histories
+from components.train.snapshot import distinct_users, read_attributes, read_snapshot
+from components.train.windows import TrainingWindow
+
+STATISTICS = ("recency_days", "frequency", "monetary", "basket_size", "price_level", "distinct_items")
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """What every window is cut from. Items here are the warm ones at the cutoff; `warm` has their whole-table rows."""
+
+    features: Artifact
+    graph: Artifact
+    events: EventLog
+    item_ids: pa.StringArray  # the whole table
+    warm: npt.NDArray[np.int64]
+    attributes: ItemAttributes
+    relations: tuple[str, ...]
+    half_life_days: float
+    min_item_users: int
+    device: torch.device
+
+
+def read_world(context: StepContext, items: pa.Table, split: TimeSplit) -> World:
+    graph = context.inputs["graph"]
+    settings = context.settings
+    warm = np.flatnonzero(distinct_users(graph, split.cutoff) >= settings.graph.min_item_users)
+    item_ids = items["item_id"].combine_chunks()
+    return World(
+        features=context.inputs["features"],
+        graph=graph,
+        events=read_events(context.inputs["clean"].partition_paths(), item_ids=item_ids, track=lambda paths: paths),
+        item_ids=item_ids,
+        warm=warm,
+        attributes=read_attributes(items, rows=warm),
+        relations=settings.graph.relations,
+        half_life_days=settings.graph.half_life_days,
+        min_item_users=settings.graph.min_item_users,
+        device=_device(settings.train.device),
+    )
+
+
+def cut_window(world: World, window: Window) -> TrainingWindow:
+    """Users who took something in the window, as they and the items were known at its start."""
+    snapshot = read_snapshot(
+        world.graph,
+        window.start,
+        relations=world.relations,
+        attributes=world.attributes,
+        half_life_days=world.half_life_days,
+        items=world.warm,
+    )
+    taken = sp.csr_matrix(world.events.targets_in(window)[:, world.warm])
+    users = np.flatnonzero(np.diff(taken.indptr) > 0)
+    user_ids = world.events.user_ids.take(pa.array(users))
+    whole = read_histories(world.features, window.start, user_ids=user_ids, item_ids=world.item_ids)
+    taken = taken[users]
+    zeros = torch.zeros(taken.nnz)
+    targets = Histories(
+        torch.from_numpy(taken.indptr.astype(np.int64)), torch.from_numpy(taken.indices.astype(np.int64)), zeros, zeros
+    )
+    statistics = read_statistics(world.features, window.start, user_ids=user_ids, names=STATISTICS)
+    has_id_I = snapshot.users_I >= world.min_item_users
+    return TrainingWindow(
+        histories=_restrict(whole, world.warm, num_items=len(world.item_ids)),
+        statistics_BF=statistics,
+        graph=snapshot.graph,
+        item_degree_I=snapshot.users_I,
+        has_id_I=has_id_I,
+        counted=snapshot.counted,
+        candidates_C=torch.nonzero(has_id_I).ravel(),
+        targets=targets,
+    ).to(world.device)
+
+
+def strengths(window: TrainingWindow, half_life_days: float) -> sp.csr_matrix:
+    histories = window.histories.to(torch.device("cpu"))
+    values = histories.strengths(half_life_days=half_life_days).numpy()
+    shape = (len(histories), len(window.item_degree_I))
+    return sp.csr_matrix((values, histories.items.numpy(), histories.indptr.numpy()), shape=shape)
+
+
+def _restrict(histories: Histories, items: npt.NDArray[np.int64], *, num_items: int) -> Histories:
+    """Histories over positions in `items`; other entries are left out."""
+    position = torch.full((num_items,), -1)
+    position[torch.from_numpy(items)] = torch.arange(len(items))
+    kept = histories.keep(position[histories.items] >= 0)
+    return replace(kept, items=position[kept.items])
+
+
+def _device(name: str) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise SettingsError("train.device is 'cuda', and no CUDA device is here. Set it to 'auto' or 'cpu'.")
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
