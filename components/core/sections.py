@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from components.core.clock import parse_time
 
 Share = Annotated[float, Field(ge=0, le=1)]
+LayerPooling = Literal["mean", "max", "learnt"]
+Normalisation = Literal["none", "layer", "l2"]
+UserPooling = Literal["decayed", "attention"]
 
 
 class Section(BaseModel):
@@ -114,9 +117,22 @@ class TrainSettings(Section):
     """The graph convolutional recommender."""
 
     encoder: str = "light"
-    """Name of an encoder in components/model/encoders.py."""
+    """Name of an encoder in components/model/encoders: light, weighted, relational, attention, user_item."""
     embedding_dim: int = Field(default=128, ge=2)
     num_layers: int = Field(default=1, ge=0)
+    """Convolutions; 0: an item is its own id and content vectors, and hears from no neighbour."""
+    layer_pooling: LayerPooling = "mean"
+    """How an item's layers, its own vector among them, become one: mean, elementwise maximum, learnt average."""
+    normalisation: Normalisation = "none"
+    """What is done to the vectors of every layer: nothing, layer normalisation, unit length."""
+    encoder_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of each layer's values zeroed in each training step."""
+    relation_bases: int = Field(default=2, ge=1)
+    """Encoder 'relational': matrices that the relations' weights are combined of."""
+    attention_heads: int = Field(default=4, ge=1)
+    """Encoder 'attention': parts of a vector that look at neighbours each in its own way; divides embedding_dim."""
+    user_pooling: UserPooling = "decayed"
+    """How a history is pooled: by recency and kind of event alone, or with attention learnt on top of these."""
     learning_rate: float = Field(default=0.003, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     temperature: float = Field(default=0.3, gt=0)

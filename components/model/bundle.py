@@ -150,6 +150,7 @@ def write_bundle(
         "feature_service": FEATURE_SERVICE,
         "dim": scorer.target_ID.shape[1],
         "user_half_life_days": scorer.user_vector.half_life_days,
+        "user_pooling": scorer.user_vector.pooling,
         "counted_half_life_days": counted.half_life_days,
         "weights": asdict(scorer.weights),
         "statistics": asdict(scorer.scaling),
@@ -212,6 +213,7 @@ def _read_scorer(folder: Path, facts: dict[str, Any], items: pa.Table) -> Scorer
         dim=facts["dim"],
         num_statistics=len(scaling.names),
         half_life_days=facts["user_half_life_days"],
+        pooling=facts.get("user_pooling", "decayed"),  # bundles from before there was a choice
     )
     user_vector.load_state_dict(load_file(folder / "user_vector.safetensors"))
     described = facts["attributes"]

@@ -8,6 +8,7 @@ activation is kept.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,16 @@ class SparseMatrix:
     @property
     def shape(self) -> tuple[int, int]:
         return len(self.indptr) - 1, len(self.indptr_t) - 1
+
+    @cached_property
+    def row_of_entry(self) -> Tensor:
+        """(E,) int64."""
+        return torch.repeat_interleave(torch.arange(self.shape[0], device=self.indptr.device), self.indptr.diff())
+
+    @cached_property
+    def transposed_order(self) -> Tensor:
+        """(E,) int64: which entry stands where in the transpose, for values that are not fixed."""
+        return torch.argsort(self.indices, stable=True)
 
     def to(self, device: torch.device) -> SparseMatrix:
         parts = (self.indptr, self.indices, self.values, self.indptr_t, self.indices_t, self.values_t)
@@ -82,15 +93,16 @@ class _Propagate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, dense_CD: Tensor, matrix: SparseMatrix) -> Tensor:
         ctx.matrix = matrix
-        return _product(matrix.indptr, matrix.indices, matrix.values, dense_CD)
+        return csr_product(matrix.indptr, matrix.indices, matrix.values, dense_CD)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         matrix: SparseMatrix = ctx.matrix
-        return _product(matrix.indptr_t, matrix.indices_t, matrix.values_t, grads[0]), None
+        return csr_product(matrix.indptr_t, matrix.indices_t, matrix.values_t, grads[0]), None
 
 
-def _product(indptr: Tensor, indices: Tensor, values: Tensor, dense_CD: Tensor) -> Tensor:
+def csr_product(indptr: Tensor, indices: Tensor, values: Tensor, dense_CD: Tensor) -> Tensor:
+    """Compressed rows (R, C) times (C, D) -> (R, D), outside of autograd."""
     if dense_CD.is_cuda:
         size = (len(indptr) - 1, dense_CD.shape[0])
         return torch.sparse_csr_tensor(indptr, indices, values, size=size) @ dense_CD

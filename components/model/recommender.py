@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -9,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from components.core.sections import LayerPooling, Normalisation, UserPooling
 from components.model.attributes import ItemAttributes
-from components.model.encoders import ItemGraph, build_encoder
+from components.model.encoders import EncoderConfig, ItemGraph, build_encoder
 from components.model.histories import Histories
 from components.model.user_vector import UserVector
 
@@ -29,9 +31,39 @@ class RecommenderConfig:
     half_life_days: float | None
     num_tables: int = 2
     """2: an item has one id vector as part of a history and another as a target."""
+    layer_pooling: LayerPooling = "mean"
+    normalisation: Normalisation = "none"
+    encoder_dropout: float = 0.0
+    relation_bases: int = 2
+    attention_heads: int = 4
+    num_user_features: int = 0
+    """Features of the users that the graph's relation `user_item` runs over."""
+    user_pooling: UserPooling = "decayed"
+
+    @property
+    def encoder_config(self) -> EncoderConfig:
+        return EncoderConfig(
+            relations=self.relations,
+            dim=self.dim,
+            num_layers=self.num_layers,
+            pooling=self.layer_pooling,
+            dropout=self.encoder_dropout,
+            normalisation=self.normalisation,
+            num_bases=self.relation_bases,
+            num_heads=self.attention_heads,
+            num_node_features=self.num_user_features,
+        )
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> RecommenderConfig:
+        """What `to_json` gave, after its way through a file."""
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in content.items()
+        }
+        return cls(**fields)
 
 
 class Recommender(nn.Module):
@@ -44,14 +76,13 @@ class Recommender(nn.Module):
             nn.Parameter(torch.zeros(config.num_items, config.dim)) for _ in range(config.num_tables)
         )
         self.content = nn.ModuleList(nn.Embedding(size, config.dim, padding_idx=0) for size in config.attribute_sizes)
-        self.encoder = build_encoder(
-            config.encoder, relations=config.relations, dim=config.dim, num_layers=config.num_layers
-        )
+        self.encoder = build_encoder(config.encoder, config.encoder_config)
         self.user_vector = UserVector(
             num_items=config.num_items,
             dim=config.dim,
             num_statistics=config.num_statistics,
             half_life_days=config.half_life_days,
+            pooling=config.user_pooling,
         )
 
     @torch.no_grad()
@@ -65,6 +96,7 @@ class Recommender(nn.Module):
             assert isinstance(embedding, nn.Embedding)
             embedding.weight.normal_(std=0.01, generator=generator)
             embedding.weight[0] = 0
+        self.encoder.start(generator)
         self.user_vector.start(generator)
 
     def item_vectors(self, graph: ItemGraph, attributes: ItemAttributes, *, has_id_I: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,6 +20,7 @@ from torch import Tensor
 from components.core.sections import TrainSettings
 from components.measures.ranking import list_metrics, top_lists
 from components.model.attributes import ItemAttributes
+from components.model.encoders import num_user_features
 from components.model.histories import Histories
 from components.model.recommender import Recommender, RecommenderConfig
 from components.model.score import SIMILARITY, Scorer, ScoreWeights
@@ -109,6 +110,13 @@ def train_recommender(
         attribute_sizes=attributes.sizes,
         num_statistics=windows[0].statistics_BF.shape[1],
         half_life_days=half_life_days,
+        layer_pooling=settings.layer_pooling,
+        normalisation=settings.normalisation,
+        encoder_dropout=settings.encoder_dropout,
+        relation_bases=settings.relation_bases,
+        attention_heads=settings.attention_heads,
+        num_user_features=num_user_features(windows[0].graph),
+        user_pooling=settings.user_pooling,
     )
     model = Recommender(config)
     model.start(id_vectors=svd_vectors(start, dim=settings.embedding_dim, seed=settings.seed), generator=generator)

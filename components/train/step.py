@@ -111,7 +111,7 @@ def run(context: StepContext) -> StepReport:
             "settings": {
                 name: getattr(context.settings, name).model_dump(mode="json") for name in ("train", "graph", "split")
             },
-            "relation_gates": second.model.encoder.relation_gates(),
+            "relation_gates": second.model.encoder.relation_gates(shipped.graph),
             "validation": quality,
             "epochs": best.number,
             "target_types": list(world.events.target_types),

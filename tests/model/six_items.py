@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -72,7 +73,9 @@ def counted(*, half_life_days: float | None = None) -> CountedTerms:
     )
 
 
-def recommender(*, encoder: str = "light", num_layers: int = 1, num_items: int = NUM_ITEMS) -> Recommender:
+def recommender(
+    *, encoder: str = "light", num_layers: int = 1, num_items: int = NUM_ITEMS, **changes: Any
+) -> Recommender:
     """Every weight drawn, the readout included, as after training."""
     model = Recommender(
         RecommenderConfig(
@@ -80,10 +83,10 @@ def recommender(*, encoder: str = "light", num_layers: int = 1, num_items: int =
             dim=DIM,
             num_layers=num_layers,
             encoder=encoder,
-            relations=("together", "alike"),
             attribute_sizes=attributes().sizes,
             num_statistics=len(SCALING.names),
             half_life_days=56,
+            **({"relations": ("together", "alike")} | changes),
         )
     )
     generator = torch.Generator().manual_seed(3)

@@ -26,7 +26,9 @@ from six_items import (
 from components.core.artifact import ArtifactWriter
 from components.core.errors import ArtifactError
 from components.model.bundle import Bundle, verified_manifest, write_encoder
+from components.model.encoders import ENCODERS
 from components.model.golden import Golden
+from components.model.recommender import Recommender, RecommenderConfig
 from components.model.score import ScoreWeights
 
 
@@ -77,6 +79,27 @@ def test_a_user_is_the_same_in_training_and_in_the_bundle(bundle: Bundle) -> Non
     torch.testing.assert_close(bundle.scorer.history_ID, history_ID)
     torch.testing.assert_close(bundle.scorer.target_ID, target_ID)
     torch.testing.assert_close(bundle.scorer.user_vectors(histories, statistics_BF), in_training)
+
+
+def test_attention_over_histories_serves_as_it_was_trained(tmp_path: Path) -> None:
+    written = scorer(model=recommender(user_pooling="attention"))
+    loaded = Bundle.load(committed_bundle(tmp_path, written))
+    assert loaded.facts["user_pooling"] == "attention"
+    scores = loaded.scorer.score(*three_users())
+    assert torch.equal(scores, written.score(*three_users()))
+    assert not torch.allclose(scores, scorer().score(*three_users()))
+    loaded.golden.check(loaded.scorer)
+
+
+def test_a_bundle_from_before_there_was_a_choice_pools_by_decay(tmp_path: Path) -> None:
+    def without_the_choice(output: ArtifactWriter) -> None:
+        path = output.path("bundle.json")
+        facts = json.loads(path.read_text())
+        del facts["user_pooling"]
+        path.write_text(json.dumps(facts))
+
+    loaded = Bundle.load(committed_bundle(tmp_path, scorer(), after=without_the_choice))
+    assert torch.equal(loaded.scorer.score(*three_users()), scorer().score(*three_users()))
 
 
 def test_no_user_is_in_a_bundle(folder: Path) -> None:
@@ -163,6 +186,21 @@ def test_another_format_asks_for_another_training(tmp_path: Path) -> None:
     folder = committed_bundle(tmp_path, scorer(), after=from_the_future)
     with pytest.raises(ArtifactError, match=r"is a bundle of format 2; this version reads 1\. Train it again"):
         Bundle.load(folder)
+
+
+@pytest.mark.parametrize("encoder", sorted(set(ENCODERS) - {"user_item"}))
+def test_the_network_can_be_built_again_from_what_goes_along(tmp_path: Path, encoder: str) -> None:
+    """Nobody has an id vector here: content, encoder and graph make the vectors alone."""
+    model = recommender(encoder=encoder, layer_pooling="learnt", normalisation="layer", attention_heads=2)
+    write_encoder(ArtifactWriter(tmp_path), model=model, attributes=attributes(), graph=item_graph())
+
+    config = RecommenderConfig.from_json(json.loads((tmp_path / "encoder.json").read_text())["network"])
+    assert config == model.config
+    again = Recommender(config).eval()
+    again.load_state_dict(load_file(tmp_path / "encoder.safetensors"), strict=False)
+    nobody = torch.zeros(NUM_ITEMS, dtype=torch.bool)
+    expected = model.item_vectors(item_graph(), attributes(), has_id_I=nobody)
+    torch.testing.assert_close(again.item_vectors(item_graph(), attributes(), has_id_I=nobody), expected)
 
 
 def test_what_made_the_item_vectors_goes_along(tmp_path: Path) -> None:
