@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from components.measures.interactions import Interactions
-from components.measures.ranking import NO_ITEM, Ranked
+from components.measures.ranking import Ranked
 from components.model.bundle import Bundle
 from components.model.explain import explain_from_terms
 from components.model.histories import Histories
+from components.model.ranking import NO_ITEM
 
 MOST_HAD = 12
 MOST_TAKEN = 24

@@ -17,12 +17,10 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import scipy.sparse as sp
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-NO_ITEM = -1
-_GROUP = 64
+from components.model.ranking import NO_ITEM, top_k
 
 Ranked = NDArray[np.int64]  # (B, k), best first, NO_ITEM where fewer items are left
 PerUser = NDArray[np.float64]  # (B,)
@@ -47,27 +45,9 @@ class ListMetrics:
 
 
 def top_lists(scores_BI: Tensor, *, k: int) -> Ranked:
-    """Scores (B, I), -inf for an item that may not be listed -> the k best items a user.
-
-    Equal to a top-k of each row. Maxima of groups of items are ranked first: only k groups can hold one of the k best,
-    so a row is read once and never sorted.
-    """
-    num_users, num_items = scores_BI.shape
-    num_groups = num_items // _GROUP
-    if num_groups <= k:
-        values_Bk, items_Bk = torch.topk(scores_BI, min(k, num_items), dim=1)
-    else:
-        split = num_groups * _GROUP
-        groups_Bk = _group_maxima(scores_BI[:, :split], num_groups).topk(k, dim=1, sorted=False).indices
-        members_G = torch.arange(_GROUP, device=scores_BI.device) * num_groups
-        rest = torch.arange(split, num_items, device=scores_BI.device).expand(num_users, -1)
-        candidates_BC = torch.cat([(groups_Bk[:, :, None] + members_G).flatten(1), rest], dim=1)
-        values_Bk, chosen_Bk = scores_BI.gather(1, candidates_BC).topk(k, dim=1)
-        items_Bk = candidates_BC.gather(1, chosen_Bk)
-    items_Bk = _order_ties(items_Bk, values_Bk).masked_fill(torch.isneginf(values_Bk), NO_ITEM)
-    ranked: Ranked = items_Bk.cpu().numpy()
-    missing = k - ranked.shape[1]
-    return np.pad(ranked, ((0, 0), (0, missing)), constant_values=NO_ITEM) if missing else ranked
+    """Scores (B, I), -inf for an item that may not be listed -> the k best items a user, by the rule that serves."""
+    ranked: Ranked = top_k(scores_BI, k=k)[0].cpu().numpy()
+    return ranked
 
 
 def hits(ranked_Bk: Ranked, targets_BI: sp.csr_matrix) -> NDArray[np.bool_]:
@@ -136,20 +116,6 @@ def popularity_lift(ranked_Bk: Ranked, popularity_I: NDArray[np.int64], targets_
     listed = _list_mean(ranked_Bk, known_I)
     base = _mean(taken)
     return float(_mean(listed[~np.isnan(listed)]) / base) if base > 0 else float("nan")
-
-
-def _group_maxima(scores_BI: Tensor, num_groups: int) -> Tensor:
-    """-> (B, num_groups); group g holds g, g + num_groups, g + 2 num_groups …, so that memory is read in order."""
-    if scores_BI.stride(0) == 1:  # a transposed (I, B), as the path baselines make it
-        return scores_BI.T.view(_GROUP, num_groups, -1).amax(dim=0).T.contiguous()
-    return scores_BI.view(-1, _GROUP, num_groups).amax(dim=1)
-
-
-def _order_ties(items_Bk: Tensor, values_Bk: Tensor) -> Tensor:
-    """Equal scores of a list by item. Which of equals just make it into a list is torch's choice."""
-    by_item = torch.argsort(items_Bk, dim=1, stable=True)
-    by_value = torch.argsort(values_Bk.gather(1, by_item), dim=1, descending=True, stable=True)
-    return items_Bk.gather(1, by_item.gather(1, by_value))
 
 
 def _list_mean(ranked_Bk: Ranked, values_I: NDArray[np.float64]) -> PerUser:

@@ -41,7 +41,30 @@ def test_equal_scores_go_to_the_lower_index_at_the_lists_end_too(num_items: int)
     assert items.tolist() == [[0, 1, 2, 3], [3, 0, 1, 2]]
 
 
-def test_lists_full_of_ties_are_those_of_a_stable_sort() -> None:
-    scores = torch.randint(0, 12, (40, 500), generator=torch.Generator().manual_seed(0)).float()
-    expected = torch.sort(scores, dim=1, descending=True, stable=True).indices[:, :50]
-    assert torch.equal(top_k(scores, k=50)[0], expected)
+@pytest.mark.parametrize("num_items", [21, 700, 5000])
+@pytest.mark.parametrize("num_values", [2, 12, 400, 100_000])
+@pytest.mark.parametrize("is_transposed", [False, True])
+def test_lists_are_those_of_a_stable_sort(num_items: int, num_values: int, is_transposed: bool) -> None:
+    """From nothing but ties to hardly any; short catalogues are read whole, long ones by groups of items."""
+    generator = torch.Generator().manual_seed(num_items)
+    scores = torch.randint(0, num_values, (40, num_items), generator=generator).float()
+    scores[torch.rand(scores.shape, generator=generator) < 0.3] = -torch.inf
+    expected = torch.sort(scores, dim=1, descending=True, stable=True)
+    expected_items = expected.indices.masked_fill(expected.values.isneginf(), NO_ITEM)[:, :20]
+
+    items, values = top_k(scores.T.contiguous().T if is_transposed else scores, k=20)
+
+    assert torch.equal(items, expected_items)
+    assert torch.equal(values, expected.values[:, :20])
+
+
+def test_equals_outside_of_the_groups_that_are_looked_into_are_found() -> None:
+    """Four groups hold a 1 each and three are looked into; the lowest item of the four may be in the fourth."""
+    scores = torch.zeros(1, 64 * 64)
+    scores[0, [63, 64, 65, 66]] = 1  # groups 63, 0, 1 and 2 of 64
+    assert top_k(scores, k=3)[0].tolist() == [[63, 64, 65]]
+    assert top_k(scores[:, :65], k=65)[0].tolist() == [[63, 64, *range(63)]]
+
+
+def test_an_empty_catalogue_fills_no_place() -> None:
+    assert top_k(torch.zeros(2, 0), k=2)[0].tolist() == [[NO_ITEM, NO_ITEM]] * 2
