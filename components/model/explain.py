@@ -20,7 +20,7 @@ class Explanation:
     """Shares are of what the terms add above the average item, positive parts only; they sum to 1."""
 
     shares: dict[str, float]
-    because: list[tuple[int, float]]  # (history item, its part of the filter's and the similarity's pull)
+    because: list[tuple[int, float]]  # by lift: (history item, its part of the filter's or the similarity's pull)
     sentence: str
 
 
@@ -51,7 +51,12 @@ def similar(bundle: Bundle, item: int, *, k: int) -> list[tuple[int, float]]:
 
 
 def _because(bundle: Bundle, history: Histories, item: int) -> list[tuple[int, float]]:
-    """History items by what they add to the filter's value of `item`; by vector where the filter has no entry."""
+    """History items that lead to `item`, by lift; by vector where the filter has no entry.
+
+    Lift is what an item adds to the filter's value of `item`, over what it adds to the average item that it leads to.
+    By the addition alone, the one that everybody has and that leads everywhere would be the reason for most things:
+    bananas, among groceries.
+    """
     if not len(history.items):
         return []
     counted = bundle.scorer.counted
@@ -63,15 +68,16 @@ def _because(bundle: Bundle, history: Histories, item: int) -> list[tuple[int, f
     entry_E = torch.arange(len(place_E)) + (first_N - lengths_N.cumsum(0) + lengths_N)[place_E]
     hit_E = rows.indices[entry_E] == item
     pull_N = torch.zeros_like(strengths_N).index_add_(0, place_E[hit_E], rows.values[entry_E[hit_E]]) * strengths_N
-    if not bool(pull_N.any()):
+    if bool(pull_N.any()):
+        lift_N = pull_N / rows.row_means[history.items].clamp(min=1e-12)
+    else:
         cosine_N = bundle.scorer.history_ID[history.items] @ bundle.scorer.target_ID[item]
-        pull_N = strengths_N * cosine_N.clamp(min=0)
-    pulls = pull_N.tolist()
-    total = sum(pulls)
+        pull_N = lift_N = strengths_N * cosine_N.clamp(min=0)
+    total = float(pull_N.sum())
     if total <= 0:
         return []
-    ranked = sorted(zip(history.items.tolist(), pulls, strict=True), key=lambda pair: -pair[1])[:BECAUSE]
-    return [(other, pull / total) for other, pull in ranked if pull > 0]
+    best_N = torch.argsort(lift_N, descending=True, stable=True)[:BECAUSE].tolist()
+    return [(int(history.items[n]), float(pull_N[n]) / total) for n in best_N if pull_N[n] > 0]
 
 
 def _sentence(bundle: Bundle, shares: dict[str, float], because: list[tuple[int, float]], item: int) -> str:

@@ -8,6 +8,7 @@ Only the strongest entries of a row are kept: 128 lose nothing measurable, and n
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
@@ -113,6 +114,12 @@ class FilterRows:
     @property
     def num_items(self) -> int:
         return len(self.indptr) - 1
+
+    @cached_property
+    def row_means(self) -> Tensor:
+        """(I,) what an item adds to the average item that it leads to; 0 where it leads nowhere."""
+        lengths_I = self.indptr.diff()
+        return torch.segment_reduce(self.values, "sum", lengths=lengths_I) / lengths_I.clamp(min=1)
 
     def apply(self, histories: Histories, strengths_N: Tensor) -> Tensor:
         """Σ_j strength_uj F_ji -> (B, I)."""

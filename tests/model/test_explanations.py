@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import scipy.sparse as sp
 import torch
 from six_items import committed_bundle, scorer
 
 from components.model.bundle import Bundle
 from components.model.explain import explain, similar
 from components.model.histories import Histories
+from components.model.linear_filter import FilterRows
 from components.model.score import ScoreWeights
 
 NO_STATISTICS = torch.full((1, 2), torch.nan)
@@ -50,6 +52,23 @@ def test_an_item_goes_with_what_leads_to_it(folder: Path, buyer: Histories) -> N
     to_rolls, to_butter = (explain(bundle, buyer, NO_STATISTICS, item) for item in (ROLLS, BUTTER))
     assert (to_rolls.because, to_rolls.sentence) == ([(BREAD, 1.0)], "Goes with Bread")
     assert (to_butter.because, to_butter.sentence) == ([(MILK, 1.0)], "Goes with Milk")
+
+
+def test_the_reason_is_not_what_leads_everywhere_but_what_leads_there(folder: Path) -> None:
+    """Milk adds a little more to rolls than soap does, and more still to all else; soap leads to rolls above all."""
+    bundle = weighed(folder, filter=1.0)
+    leads = sp.csr_matrix(
+        ([0.5, 0.5, 0.5, 0.5, 0.4, 0.1], ([MILK] * 4 + [SOAP] * 2, [BUTTER, BREAD, ROLLS, CANDLE, ROLLS, CANDLE])),
+        (6, 6),
+    )
+    bundle.scorer.counted.filter_rows = FilterRows.from_scipy(leads)
+    history = Histories.from_lists([[MILK, SOAP]], [[1.0, 1.0]], [[0.0, 0.0]])
+
+    explained = explain(bundle, history, NO_STATISTICS, ROLLS)
+
+    assert explained.sentence == "Goes with Soap"
+    # The parts are still of what was added: .4 and .5.
+    assert explained.because == [(SOAP, pytest.approx(4 / 9)), (MILK, pytest.approx(5 / 9))]
 
 
 def test_where_the_filter_leads_nowhere_the_vectors_say_what_is_near(folder: Path, buyer: Histories) -> None:
