@@ -1,10 +1,12 @@
-"""What a benchmark ran on: written into every result, since a figure without its machine says nothing."""
+"""What a benchmark ran on and what it used: a figure without its machine says nothing."""
 
 from __future__ import annotations
 
+import json
 import os
 import platform
-from collections.abc import Iterable
+import resource
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ import psutil
 
 from components.core.clock import wall_clock
 
-LIBRARIES = ("numpy", "pyarrow", "duckdb", "torch")
+LIBRARIES = ("numpy", "scipy", "pyarrow", "duckdb", "torch")
+RESULTS = Path(__file__).parent / "results"
 
 
 def describe_machine(libraries: Iterable[str] = LIBRARIES) -> dict[str, Any]:
@@ -28,6 +31,27 @@ def describe_machine(libraries: Iterable[str] = LIBRARIES) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in libraries},
     }
+
+
+def cpu_seconds() -> float:
+    """Processor time of this process and of its children that have ended."""
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+
+
+def peak_memory_mb() -> int:
+    """Largest resident set that this process ever had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def write_result(name: str, result: Mapping[str, Any], *, path: Path | None = None) -> Path:
+    """Write `result` and the machine as JSON to `path`, or to NAME.json among the results."""
+    target = path or RESULTS / f"{name}.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staged = target.with_suffix(".staged")
+    staged.write_text(json.dumps({**result, "machine": describe_machine()}, indent=1) + "\n")
+    staged.replace(target)
+    return target
 
 
 def _processor() -> str:

@@ -1,0 +1,1 @@
+"""How good the recommender is, on published splits and in rolling months."""

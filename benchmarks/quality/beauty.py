@@ -1,0 +1,161 @@
+"""Amazon Beauty, leave last out: the next item, content for items that hardly anybody has, and the baselines.
+
+    python -m benchmarks.quality.beauty --data ../shared/data/beauty --seeds 3
+
+Each user's last item is the test, the one before it the tuning slice. The recipe is that of `python -m
+benchmarks.quality`; what is known besides are the order of a user's items and the items' attributes. All items are
+scored, those that the user has had left out. Prints tables with paired intervals, writes
+benchmarks/results/quality-beauty.json, and prints, last, one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.machine import cpu_seconds, peak_memory_mb, write_result
+from benchmarks.quality.recipe import MIN_ITEM_USERS, Chosen, K, Network, choose, fit, rank
+from benchmarks.quality.report import tracker
+from benchmarks.quality.splits import Log, read_sequences, sequence_log
+from components.core.libraries import prepare_libraries
+from components.evaluate.contest import NEW_ITEMS, BaselineEntrant, rank_users
+from components.evaluate.tuning import choose_baselines
+from components.measures.bootstrap import Interval, paired_bootstrap
+from components.measures.interactions import Interactions
+from components.measures.ranking import list_metrics
+
+RESAMPLES, CONFIDENCE, SEED = 2000, 0.95, 20_261_124
+BASELINES = ("popularity", "item-kNN", "RP3")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with Beauty.txt and its attributes")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    torch.set_num_threads(2)
+    console = Console(stderr=True)
+    track = tracker(console)
+    sequences, attributes = read_sequences(given.data / "Beauty.txt", given.data / "Beauty_item2attributes.json")
+    network = Network()
+
+    tuning, tuning_wanted = sequence_log(sequences, leave_out=2, attributes=attributes)
+    chosen = choose(tuning, tuning_wanted, network=network, track=track)
+    log, wanted = sequence_log(sequences, leave_out=1, attributes=attributes)
+    # An item that a user has had already can stand in no list.
+    wanted = wanted - wanted.multiply(log.known)
+    wanted.eliminate_zeros()
+    users = np.flatnonzero(np.diff(wanted.indptr) > 0)
+    is_cold_U = np.diff(log.known.tocsc().indptr)[wanted[users].indices] < MIN_ITEM_USERS
+
+    baselines = _baseline_recalls(tuning, tuning_wanted, log, wanted, users, track)
+    ours = _over_seeds(log, chosen, network, users, wanted, seeds=given.seeds, with_content=True, track=track)
+    plain = _over_seeds(log, chosen, network, users, wanted, seeds=given.seeds, with_content=False, track=track)
+    report: dict[str, Any] = {
+        "users": len(users),
+        "recall": round(float(ours[0].mean()), 5),
+        "recall_spread": round(float(np.ptp(ours[0].mean(axis=1))), 5),
+        "ndcg": round(float(ours[1].mean()), 5),
+        "baselines": {name: round(float(recall.mean()), 5) for name, recall in baselines.items()},
+        "lead": {name: _interval(ours[0].mean(axis=0) - recall) for name, recall in baselines.items()},
+        "cold_items": {
+            "users": int(is_cold_U.sum()),
+            "recall_with_content": round(float(ours[0][:, is_cold_U].mean()), 5),
+            "recall_without": round(float(plain[0][:, is_cold_U].mean()), 5),
+            "lift": _interval((ours[0] - plain[0]).mean(axis=0)[is_cold_U]),
+        },
+        "recall_without_content": round(float(plain[0].mean()), 5),
+        "weights": dict(chosen.weights.terms),
+        "half_life_in_items": chosen.half_life,
+        "seeds": given.seeds,
+        "cpu_seconds": round(cpu_seconds(), 1),
+        "peak_memory_mb": peak_memory_mb(),
+    }
+    write_result("quality-beauty", report, path=given.out)
+    Console().print(as_table(report))
+    print(json.dumps(report))
+
+
+def as_table(report: dict[str, Any]) -> Table:
+    table = Table("", f"Recall@{K}", "lead of the model [95 %]", title="Beauty: each user's last item")
+    table.add_row("model", f"{report['recall']:.4f} ± {report['recall_spread']:.4f}", "")
+    for name, recall in report["baselines"].items():
+        table.add_row(name, f"{recall:.4f}", _shown(report["lead"][name]))
+    cold = report["cold_items"]
+    table.add_section()
+    table.add_row(f"items with fewer than {MIN_ITEM_USERS} events, {cold['users']:,} users", "", "")
+    table.add_row("with content", f"{cold['recall_with_content']:.4f}", _shown(cold["lift"]))
+    table.add_row("without", f"{cold['recall_without']:.4f}", "")
+    return table
+
+
+def _over_seeds(
+    log: Log,
+    chosen: Chosen,
+    network: Network,
+    users: np.ndarray,
+    wanted: sp.csr_matrix,
+    *,
+    seeds: int,
+    with_content: bool,
+    track: Any,
+) -> np.ndarray:
+    """(2, seeds, B) recall and NDCG of each user."""
+    found = []
+    for seed in range(seeds):
+        scorer = fit(log, chosen, network=network, seed=seed, with_content=with_content)
+        metrics = list_metrics(rank(scorer, log, users, track=track), wanted[users])
+        found.append((metrics.recall, metrics.ndcg))
+    return np.array(found).transpose(1, 0, 2)
+
+
+def _baseline_recalls(
+    tuning: Log, tuning_wanted: sp.csr_matrix, log: Log, wanted: sp.csr_matrix, users: np.ndarray, track: Any
+) -> dict[str, np.ndarray]:
+    def show(items: Any, total: int) -> Any:
+        return track(items, "baselines")
+
+    choices = choose_baselines(_interactions(tuning), tuning_wanted, k=K, seed=SEED, track=show)
+    kept = [choice.baseline for choice in choices if choice.baseline.name in BASELINES]
+    known = _interactions(log)
+    for baseline in kept:
+        baseline.fit(known)
+    lists = rank_users(
+        [BaselineEntrant(one) for one in kept], rows=users, seen=known.seen, k=K, track=show, settings=(NEW_ITEMS,)
+    )[NEW_ITEMS]
+    return {name: list_metrics(ranked, wanted[users]).recall for name, ranked in lists.items()}
+
+
+def _interactions(log: Log) -> Interactions:
+    entries = log.known.tocoo()
+    return Interactions.of(
+        users=entries.row,
+        items=entries.col,
+        weights=np.ones(entries.nnz),
+        ages_days=np.zeros(entries.nnz),
+        category=np.full(log.num_items, -1),
+        num_users=log.known.shape[0],
+    )
+
+
+def _interval(differences: np.ndarray) -> dict[str, float]:
+    found: Interval = paired_bootstrap(differences, resamples=RESAMPLES, confidence=CONFIDENCE, seed=SEED)[0]
+    return {name: round(getattr(found, name), 5) for name in ("mean", "lower", "upper")}
+
+
+def _shown(interval: dict[str, float]) -> str:
+    return f"{interval['mean']:+.4f} [{interval['lower']:.4f}, {interval['upper']:.4f}]"
+
+
+if __name__ == "__main__":
+    prepare_libraries()
+    main()
