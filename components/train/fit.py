@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 from torch import Tensor
@@ -47,7 +48,7 @@ class Trained:
 
 def weigh_counted(window: TrainingWindow, *, seed: int) -> dict[str, float]:
     """Weights of the counted terms alone, on items new to the user."""
-    return _weigh(window, lambda rows: {}, names=window.counted.names, seed=seed)
+    return weigh(window, lambda rows: {}, names=window.counted.names, seed=seed)
 
 
 def weigh_all(window: TrainingWindow, similarity: Callable[[Tensor], Tensor], *, seed: int) -> dict[str, float]:
@@ -56,7 +57,7 @@ def weigh_all(window: TrainingWindow, similarity: Callable[[Tensor], Tensor], *,
     A similarity that the slice gives no positive weight is left out, and the counted terms weighed without it.
     """
     names = (SIMILARITY, *window.counted.names)
-    weights = _weigh(window, lambda rows: {SIMILARITY: similarity(rows)}, names=names, seed=seed)
+    weights = weigh(window, lambda rows: {SIMILARITY: similarity(rows)}, names=names, seed=seed)
     if weights[SIMILARITY] > 0:
         return weights
     return {SIMILARITY: 0.0, **weigh_counted(window, seed=seed)}
@@ -165,12 +166,21 @@ def similarity_of(
 
 
 def ranking_quality(window: TrainingWindow, scores: Callable[[Tensor], Tensor]) -> tuple[float, float]:
-    """Recall and NDCG at 20 on items new to the user, among the window's candidates. `scores(rows)` -> (b, C)."""
+    """Mean recall and NDCG of `user_quality`; nan where nobody took anything new."""
+    recall_U, ndcg_U = user_quality(window, scores)
+    return (float(recall_U.mean()), float(ndcg_U.mean())) if len(recall_U) else (float("nan"), float("nan"))
+
+
+def user_quality(
+    window: TrainingWindow, scores: Callable[[Tensor], Tensor]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Recall and NDCG at 20 on items new to the user, among the window's candidates. `scores(rows)` -> (b, C).
+
+    A value each for the users who took something new, in the window's order.
+    """
     wanted = window.new_targets
     able = torch.nonzero(wanted.lengths > 0).ravel()
-    if not len(able):
-        return float("nan"), float("nan")
-    recall, ndcg = [], []
+    recall, ndcg = [np.zeros(0)], [np.zeros(0)]
     for rows in torch.split(able, 256):
         scored = scores(rows).clone()
         user, position = window.seen_positions(rows)
@@ -183,7 +193,7 @@ def ranking_quality(window: TrainingWindow, scores: Callable[[Tensor], Tensor]) 
         metrics = list_metrics(top_lists(scored, k=VALIDATION_K), matrix)
         recall.append(metrics.recall)
         ndcg.append(metrics.ndcg)
-    return float(np.concatenate(recall).mean()), float(np.concatenate(ndcg).mean())
+    return np.concatenate(recall), np.concatenate(ndcg)
 
 
 def svd_vectors(strengths: sp.csr_matrix, *, dim: int, seed: int) -> Tensor | None:
@@ -216,9 +226,10 @@ def _judge(
     return judge
 
 
-def _weigh(
+def weigh(
     window: TrainingWindow, extra: Callable[[Tensor], Mapping[str, Tensor]], *, names: Sequence[str], seed: int
 ) -> dict[str, float]:
+    """Weights of the named terms, the others left out. `extra(rows)` gives those that are not counted, each (b, C)."""
     wanted = window.new_targets
     able = torch.nonzero(wanted.lengths > 0).ravel()
     users = able[_some_users(len(able), seed)]
