@@ -52,9 +52,8 @@ def choose_baselines(known: Interactions, taken: sp.csr_matrix, *, k: int, seed:
     The chosen baselines are fit on `known`; fit them again on what is known at the cutoff. Without a user who took
     something, the first setting of each line is the choice.
     """
-    new = new_targets(taken, known.seen)
     return [
-        _choose([make() for make in grid], known, taken, new, k=k, seed=seed, track=track) for grid in GRIDS.values()
+        choose_baseline([make() for make in grid], known, taken, k=k, seed=seed, track=track) for grid in GRIDS.values()
     ]
 
 
@@ -78,18 +77,13 @@ def sample_rows(targets: sp.csr_matrix, *, most: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
 
 
-def _choose(
-    grid: Sequence[Baseline],
-    known: Interactions,
-    taken: sp.csr_matrix,
-    new: sp.csr_matrix,
-    *,
-    k: int,
-    seed: int,
-    track: Track,
+def choose_baseline(
+    grid: Sequence[Baseline], known: Interactions, taken: sp.csr_matrix, *, k: int, seed: int, track: Track
 ) -> Choice:
+    """The setting with the best recall; the first where nobody took anything, and of equals."""
     if len(grid) == 1:
         return Choice(baseline=grid[0], recall_by_parameters={})
+    new = new_targets(taken, known.seen)
     recalls = []
     for baseline in grid:
         baseline.fit(known)
