@@ -30,10 +30,10 @@ class ImplicitAls:
         from implicit.als import AlternatingLeastSquares
         from threadpoolctl import threadpool_limits
 
-        model = AlternatingLeastSquares(
-            factors=self._factors, alpha=self._alpha, regularization=0.01, iterations=15, random_state=SEED
-        )
-        with threadpool_limits(1, user_api="blas"):
+        with threadpool_limits(1, user_api="blas"):  # else OpenBLAS's threads and the library's own wait for each other
+            model = AlternatingLeastSquares(
+                factors=self._factors, alpha=self._alpha, regularization=0.01, iterations=15, random_state=SEED
+            )
             model.fit(known.seen, show_progress=False)
         self._user_UF, self._item_IF = (
             torch.from_numpy(np.asarray(part)) for part in (model.user_factors, model.item_factors)

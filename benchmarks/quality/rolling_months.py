@@ -168,12 +168,9 @@ def as_table(report: Mapping[str, Any]) -> Table:
     )
     table = Table("", f"Recall@{K}", f"NDCG@{K}", "the model's lead in recall", "in NDCG", title=title)
     for name, (recall, ndcg) in report["pooled"].items():
-        leads = [
-            f"{mean:+.4f} [{low:.4f}, {high:.4f}]"
-            for mean, low, high in report["lead"].get(name, {"recall": [], "ndcg": []}).values()
-            if name in report["lead"]
-        ]
-        table.add_row(name, f"{recall:.4f}", f"{ndcg:.4f}", *leads)
+        leads = report["lead"].get(name, {})
+        cells = [f"{mean:+.4f} [{low:.4f}, {high:.4f}]" for mean, low, high in leads.values()]
+        table.add_row(name, f"{recall:.4f}", f"{ndcg:.4f}", *cells)
     table.add_section()
     for month, figures in report["months"].items():
         table.add_row(f"model, month from {month}", *(f"{value:.4f}" for value in figures[MODEL]))
