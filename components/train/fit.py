@@ -21,8 +21,9 @@ from torch import Tensor
 from components.core.sections import TrainSettings
 from components.measures.ranking import list_metrics, top_lists
 from components.model.attributes import ItemAttributes
-from components.model.encoders import num_user_features
+from components.model.encoders import USER_ITEM, ItemGraph, num_user_features
 from components.model.histories import Histories
+from components.model.propagation import TwoHop
 from components.model.recommender import Recommender, RecommenderConfig
 from components.model.score import SIMILARITY, Scorer, ScoreWeights
 from components.model.user_vector import StatisticsScaling
@@ -211,8 +212,17 @@ def svd_vectors(strengths: sp.csr_matrix, *, dim: int, seed: int) -> Tensor | No
 
 
 def standardised(scaling: StatisticsScaling, window: TrainingWindow) -> TrainingWindow:
-    """The window with its raw statistics standardised."""
-    return replace(window, statistics_BF=scaling.apply(window.statistics_BF))
+    """The window with its raw statistics standardised, those of users in the graph too."""
+    graph = standardised_graph(scaling, window.graph)
+    return replace(window, statistics_BF=scaling.apply(window.statistics_BF), graph=graph)
+
+
+def standardised_graph(scaling: StatisticsScaling, graph: ItemGraph) -> ItemGraph:
+    """The graph with the raw statistics of its users standardised."""
+    relation = graph.get(USER_ITEM)
+    if not isinstance(relation, TwoHop) or relation.features_NF is None:
+        return graph
+    return {**graph, USER_ITEM: replace(relation, features_NF=scaling.apply(relation.features_NF))}
 
 
 def _judge(

@@ -24,6 +24,7 @@ from components.train.fit import (
     ranking_quality,
     similarity_of,
     standardised,
+    standardised_graph,
     train_recommender,
     weigh_all,
     weigh_counted,
@@ -33,7 +34,7 @@ from components.train.loop import Epoch, base_logits
 from components.train.snapshot import Snapshot, read_attributes, read_snapshot
 from components.train.tracking import track_run
 from components.train.windows import TrainingWindow
-from components.train.world import STATISTICS, World, cut_window, read_world, strengths
+from components.train.world import STATISTICS, World, cut_window, read_world, strengths, with_user_features
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +125,7 @@ def run(context: StepContext) -> StepReport:
             cutoff=split.cutoff,
             facts=facts,
         )
+        context.output.write_table("rules.parquet", context.inputs["graph"].table("rules.parquet"))
         write_encoder(context.output, model=shipped.model, attributes=shipped.attributes, graph=shipped.graph)
         history = [{"epoch": one.number, "loss": one.loss, "validation": one.validation} for one in first.epochs]
         context.output.path("training.json").write_text(json.dumps({**facts, "history": history}, indent=1))
@@ -201,9 +203,10 @@ def _whole_scorer(
     )
     whole = model.cpu().over_items(torch.from_numpy(world.warm), num_items=items.num_rows)
     whole.user_vector.item_degree_I.copy_(snapshot.users_I)
+    graph = standardised_graph(scaling, with_user_features(snapshot.graph, world, split.cutoff))
     with torch.no_grad():
         has_id_I = snapshot.users_I >= world.min_item_users
-        history_ID, target_ID = whole.item_vectors(snapshot.graph, attributes, has_id_I=has_id_I)
+        history_ID, target_ID = whole.item_vectors(graph, attributes, has_id_I=has_id_I)
     scorer = Scorer(
         history_ID=history_ID,
         target_ID=target_ID,
@@ -213,7 +216,7 @@ def _whole_scorer(
         counted=snapshot.counted,
         weights=weights,
     )
-    return _Shipped(scorer=scorer, attributes=attributes, model=whole, graph=snapshot.graph)
+    return _Shipped(scorer=scorer, attributes=attributes, model=whole, graph=graph)
 
 
 def _refuse_too_little(training: Sequence[TrainingWindow], validation: TrainingWindow, split: TimeSplit) -> None:

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import scipy.sparse as sp
 import torch
 
 from components.core.artifact import Artifact
 from components.core.errors import SettingsError
-from components.core.split import TimeSplit, Window
+from components.core.split import TimeSplit, Window, cutoff_folder
 from components.core.step import StepContext
 from components.inputs.events import EventLog, read_events
 from components.inputs.users import read_histories, read_statistics
 from components.model.attributes import ItemAttributes
+from components.model.encoders import USER_ITEM, ItemGraph
 from components.model.histories import Histories
+from components.model.propagation import TwoHop
 from components.train.snapshot import distinct_users, read_attributes, read_snapshot
 from components.train.windows import TrainingWindow
 
 STATISTICS = ("recency_days", "frequency", "monetary", "basket_size", "price_level", "distinct_items")
+# What the graph artifact calls the nodes that `user_item` runs over.
+USER_NODE = "user"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +89,7 @@ def cut_window(world: World, window: Window) -> TrainingWindow:
     return TrainingWindow(
         histories=_restrict(whole, world.warm, num_items=len(world.item_ids)),
         statistics_BF=statistics,
-        graph=snapshot.graph,
+        graph=with_user_features(snapshot.graph, world, window.start),
         item_degree_I=snapshot.users_I,
         has_id_I=has_id_I,
         counted=snapshot.counted,
@@ -97,6 +103,17 @@ def strengths(window: TrainingWindow, half_life_days: float) -> sp.csr_matrix:
     values = histories.strengths(half_life_days=half_life_days).numpy()
     shape = (len(histories), len(window.item_degree_I))
     return sp.csr_matrix((values, histories.items.numpy(), histories.indptr.numpy()), shape=shape)
+
+
+def with_user_features(graph: ItemGraph, world: World, moment: datetime) -> ItemGraph:
+    """The graph, where it has users among its nodes, with their raw statistics as known at `moment`."""
+    relation = graph.get(USER_ITEM)
+    if not isinstance(relation, TwoHop):
+        return graph
+    nodes = world.graph.table(f"{cutoff_folder(moment)}/other_nodes.parquet")
+    users = nodes.filter(pc.equal(nodes["kind"], USER_NODE)).sort_by("node")["name"].combine_chunks()
+    features_UF = read_statistics(world.features, moment, user_ids=users, names=STATISTICS)
+    return {**graph, USER_ITEM: replace(relation, features_NF=features_UF)}
 
 
 def _restrict(histories: Histories, items: npt.NDArray[np.int64], *, num_items: int) -> Histories:
