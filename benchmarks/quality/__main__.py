@@ -24,11 +24,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import cpu_seconds, peak_memory_mb, write_result
-from benchmarks.quality.recipe import Chosen, K, Network, choose, fit, measure
+from benchmarks.quality.recipe import ENCODER_ALONE, Chosen, K, Network, choose, fit, measure
 from benchmarks.quality.report import tracker
 from benchmarks.quality.splits import Log, hide_share, read_split
 from components.core.libraries import prepare_libraries
-from components.model.score import SIMILARITY, ScoreWeights
+from components.model.score import ScoreWeights
 
 TUNING_SHARE = 0.2
 
@@ -66,7 +66,7 @@ def main() -> None:
         scorer = fit(log, chosen, network=network, seed=seed, say=say)
         variants = {
             "whole": chosen.weights,
-            "encoder alone": ScoreWeights(terms={SIMILARITY: 1.0}),
+            "encoder alone": ScoreWeights(terms=ENCODER_ALONE),
             "filter alone": ScoreWeights(terms={"filter": 1.0}),
         }
         found: dict[str, dict[str, float]] = {}

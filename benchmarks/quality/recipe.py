@@ -44,7 +44,9 @@ EXPONENTS = tuple(
 )
 HALF_LIVES = (None, 10.0, 3.0, 1.0)  # in items of a user's history
 SIMILARITY_WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.8, 1.2)
-POPULARITY_WEIGHTS = (-0.4, -0.2, -0.1, 0.0, 0.1, 0.2)
+POPULARITY_WEIGHTS = (-0.4, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.5)
+# The trained part without the filter: the similarity and the popularity that it was trained beside.
+ENCODER_ALONE = {SIMILARITY: 1.0, "popularity": 1.0}
 TEMPERATURE = 0.1
 STEPS_AN_EPOCH = 20  # at least: a small log needs steps, not large batches
 
@@ -131,7 +133,9 @@ def fit(
         say(f"seed {seed}, epoch {epoch.number}: loss {epoch.loss:.4f}")
 
     attributes = window.counted.attributes
-    train(model, [window], attributes, config=loop, bases=[None], validate=None, on_epoch=report)
+    # What everybody takes is explained beforehand; the vectors are left to say what a user likes more than others do.
+    base_1I = torch.log1p(window.item_degree_I)[None, :]
+    train(model, [window], attributes, config=loop, bases=[base_1I], validate=None, on_epoch=report)
     model.user_vector.item_degree_I.copy_(window.item_degree_I)
     with torch.no_grad():
         history_ID, target_ID = model.item_vectors(window.graph, attributes, has_id_I=window.has_id_I)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from components.core.errors import StopError
@@ -56,7 +57,8 @@ def train(
     """Train in place and leave the best epoch's weights in `model`.
 
     Args:
-        bases: `base_logits` of each window, what the score holds besides the similarity; None: nothing.
+        bases: `base_logits` (B, C) of each window, what the score holds besides the similarity, or one row (1, C) for
+            all users, such as log popularity; None: nothing.
         validate: called after each epoch, higher is better; None runs all epochs and keeps the last.
         stop_after: epochs to run of the `max_epochs` that the learning rate is planned for.
 
@@ -173,10 +175,11 @@ def _step_loss(
         assert base_BC is not None
         return base_BC[rows[chunk]].float()
 
-    return full_softmax_loss(
-        user_BD / config.temperature,
-        target_ID[window.candidates_C],
-        targets,
-        base=None if base_BC is None else base,
-        matmul_dtype=dtype,
-    )
+    user_BD, target_CD = user_BD / config.temperature, target_ID[window.candidates_C]
+    if base_BC is not None and len(base_BC) == 1:
+        # The same for every user: one more column of the product instead of a matrix to add. Halfway between its ends
+        # it is smallest, so that the narrow type keeps most of it.
+        shifted_C1 = (base_BC[0].float() - (base_BC.max() + base_BC.min()).float() / 2)[:, None]
+        user_BD, target_CD = F.pad(user_BD, (0, 1), value=1.0), torch.cat([target_CD, shifted_C1], dim=1)
+        base_BC = None
+    return full_softmax_loss(user_BD, target_CD, targets, base=None if base_BC is None else base, matmul_dtype=dtype)
