@@ -3,6 +3,7 @@
 SHELL := /bin/bash
 TORCH ?= cpu
 PYTHON ?= python3.11
+DATA ?= $(or $(BASKETWEAVE_DATA),../shared/data)
 export TORCH PYTHON
 export DGLBACKEND = pytorch
 # Without bytecode every start compiles its libraries anew.
@@ -29,10 +30,11 @@ test-all: venv ## and the slow tests: real services, faults, a browser
 lint: venv ## ruff, mypy and the import contracts
 	@.venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy && .venv/bin/lint-imports
 
-bench-quality: venv ## the recommender on the published splits in BASKETWEAVE_DATA (default ../shared/data)
+bench-quality: venv ## the recommender on published splits in BASKETWEAVE_DATA (../shared/data) and in rolling months
 	@for name in gowalla lastfm_social; do .venv/bin/python -m benchmarks.quality --seeds 3 \
-		--train "$${BASKETWEAVE_DATA:-../shared/data}/$$name/train.txt" \
-		--test "$${BASKETWEAVE_DATA:-../shared/data}/$$name/test.txt"; done
+		--train "$(DATA)/$$name/train.txt" --test "$(DATA)/$$name/test.txt" || exit 1; done
+	@.venv/bin/python -m benchmarks.quality.beauty --seeds 3 --data "$(DATA)/beauty"
+	@.venv/bin/python -m benchmarks.quality.rolling_months --seeds 3
 
 bench-simulate: venv ## how fast the simulator writes, and how alike its log is to the demo log
 	@.venv/bin/python -m benchmarks.simulate
