@@ -10,7 +10,7 @@ export DGLBACKEND = pytorch
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all lint bench-quality bench-simulate airflow stop lock clean
+.PHONY: help venv demo test test-all lint bench-quality bench-training bench-simulate airflow stop lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -35,6 +35,9 @@ bench-quality: venv ## the recommender on published splits in BASKETWEAVE_DATA (
 		--train "$(DATA)/$$name/train.txt" --test "$(DATA)/$$name/test.txt" || exit 1; done
 	@.venv/bin/python -m benchmarks.quality.beauty --seeds 3 --data "$(DATA)/beauty"
 	@.venv/bin/python -m benchmarks.quality.rolling_months --seeds 3
+
+bench-training: venv ## what training and evaluation cost, beside peers from PyPI in an environment of their own
+	@.venv/bin/python -m benchmarks.training
 
 bench-simulate: venv ## how fast the simulator writes, and how alike its log is to the demo log
 	@.venv/bin/python -m benchmarks.simulate

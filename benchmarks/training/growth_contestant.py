@@ -1,0 +1,168 @@
+"""Some steps of an epoch on generated data. Prints, last, one JSON object.
+
+    python -m benchmarks.training.growth_contestant --interactions 1000000 --items 100000
+
+Users have 30 items on average, very unequally; an item is drawn by a power law. The item graph is generated as well, 32
+neighbours an item by the same law, symmetric and normalised, since an epoch does not build it.
+
+The network is the recommender's (light convolution, one layer, two tables, d = 64), the loss the sampled softmax with
+logQ over 2,048 shared negatives. An epoch has so many steps whatever the size, so batches grow with the log: each step
+sends all items through the graph once, and with batches of a fixed size users times items would be the cost of an
+epoch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from components.model.attributes import ItemAttributes
+from components.model.histories import Histories
+from components.model.losses import Targets
+from components.model.propagation import SparseMatrix
+from components.model.recommender import Recommender, RecommenderConfig
+from components.model.sampled_losses import NegativeSampler, sampled_softmax_loss
+
+DIM, NEIGHBOURS, NEGATIVES = 64, 32, 2048
+ITEMS_A_USER = 30
+STEPS_AN_EPOCH = 32
+MICRO_BATCH_USERS = 16_384  # of the gradient accumulation, so that memory does not follow the batch
+TEMPERATURE, HISTORY_DROPOUT = 0.1, 0.3
+POWER = 0.7
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--interactions", type=int, required=True)
+    parser.add_argument("--items", type=int, required=True)
+    parser.add_argument("--steps", type=int, default=3, help="steps to time, after one that is not")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    print(json.dumps(measure(given.interactions, given.items, steps=given.steps, device=torch.device(given.device))))
+
+
+def measure(interactions: int, items: int, *, steps: int, device: torch.device) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    histories = draw_histories(interactions, items, rng=rng)
+    graph = {"generated": SparseMatrix.from_scipy(draw_graph(items, rng=rng)).to(device)}
+    epoch = Epoch(histories, graph, items, device)
+    epoch.step()
+    timed = []
+    for _ in range(steps):
+        started, cpu_started = time.perf_counter(), time.process_time()
+        loss = epoch.step()
+        timed.append((time.process_time() - cpu_started, time.perf_counter() - started))
+    cpu, wall = (float(np.median(column)) for column in zip(*timed, strict=True))
+    return {
+        "interactions": len(histories.items),
+        "users": len(histories),
+        "items": items,
+        "graph_entries": len(graph["generated"].indices),
+        "batch_users": epoch.batch_users,
+        "timed_steps": steps,
+        "steps_an_epoch": STEPS_AN_EPOCH,
+        "cpu_seconds_a_step": cpu,
+        "cpu_seconds_an_epoch": cpu * STEPS_AN_EPOCH,
+        "wall_seconds_an_epoch": wall * STEPS_AN_EPOCH,
+        "last_loss": loss,
+    }
+
+
+def draw_items(count: int, items: int, *, rng: np.random.Generator) -> np.ndarray:
+    """`count` draws by a power law: the n-th item in proportion to (n + 10)^-POWER, by its inverse distribution."""
+    low, high = 10.0 ** (1 - POWER), (items + 10.0) ** (1 - POWER)
+    ranks = (low + rng.random(count) * (high - low)) ** (1 / (1 - POWER)) - 10
+    return np.minimum(ranks.astype(np.int64), items - 1)
+
+
+def draw_histories(interactions: int, items: int, *, rng: np.random.Generator) -> Histories:
+    """Distinct pairs of users and items; a little fewer than asked, since a pair drawn twice stands once."""
+    users = max(1, interactions // ITEMS_A_USER)
+    activity = rng.lognormal(sigma=1.0, size=users)
+    lengths = rng.multinomial(interactions, activity / activity.sum())
+    pairs = np.repeat(np.arange(users), lengths) * items + draw_items(interactions, items, rng=rng)
+    pairs.sort()
+    pairs = pairs[np.concatenate([[True], np.diff(pairs) > 0])]
+    indptr = np.searchsorted(pairs, np.arange(users + 1) * items)
+    item_N = torch.from_numpy(pairs % items)
+    return Histories(torch.from_numpy(indptr), item_N, torch.ones(len(item_N)), torch.zeros(len(item_N)))
+
+
+def draw_graph(items: int, *, rng: np.random.Generator) -> sp.csr_matrix:
+    rows = np.repeat(np.arange(items, dtype=np.int32), NEIGHBOURS)
+    cols = draw_items(items * NEIGHBOURS, items, rng=rng).astype(np.int32)
+    half = sp.csr_matrix((np.ones(len(rows), np.float32), (rows, cols)), shape=(items, items))
+    both = (half + half.T).tocsr()
+    scale = np.maximum(np.asarray(both.sum(axis=1)).ravel(), 1) ** -0.5
+    both.data *= np.repeat(scale, np.diff(both.indptr)).astype(np.float32) * scale[both.indices].astype(np.float32)
+    return both
+
+
+class Epoch:
+    """Steps of a training epoch: a batch goes in micro-batches, the items go through the graph once."""
+
+    def __init__(self, histories: Histories, graph: dict[str, Any], items: int, device: torch.device) -> None:
+        self._generator = torch.Generator().manual_seed(0)
+        config = RecommenderConfig(
+            num_items=items,
+            dim=DIM,
+            num_layers=1,
+            encoder="light",
+            relations=tuple(graph),
+            attribute_sizes=(),
+            num_statistics=0,
+            half_life_days=None,
+        )
+        self._model = Recommender(config)
+        self._model.start(id_vectors=None, generator=self._generator)
+        popularity_I = torch.bincount(histories.items, minlength=items).float()
+        self._model.user_vector.item_degree_I.copy_(popularity_I)
+        self._sampler = NegativeSampler.of(popularity_I, power=1.0)
+        self._model.to(device).train()
+        self._optimizer = torch.optim.AdamW(self._model.parameters(), lr=0.03, fused=True)
+        self._histories, self._graph, self._device = histories, graph, device
+        self._attributes = ItemAttributes.from_columns({}, num_items=items, affinity_names=()).to(device)
+        self._has_id_I = torch.ones(items, dtype=torch.bool, device=device)
+        self.batch_users = -(-len(histories) // STEPS_AN_EPOCH)
+        self._order = torch.randperm(len(histories), generator=self._generator)
+        self._at = 0
+
+    def step(self) -> float:
+        rows = self._order[self._at : self._at + self.batch_users]
+        self._at = (self._at + self.batch_users) % len(self._order)
+        self._optimizer.zero_grad(set_to_none=True)
+        vectors = self._model.item_vectors(self._graph, self._attributes, has_id_I=self._has_id_I)
+        # The graph is gone through once forward and once backward; micro-batches end at its vectors.
+        history_ID, target_ID = (one.detach().requires_grad_() for one in vectors)
+        total = 0.0
+        for part in torch.split(rows, MICRO_BATCH_USERS):
+            loss = self._loss(part, history_ID, target_ID) * (len(part) / len(rows))
+            torch.autograd.backward(loss)
+            total += float(loss.detach())
+        torch.autograd.backward(vectors, [one.grad for one in (history_ID, target_ID)])
+        self._optimizer.step()
+        return total
+
+    def _loss(self, rows: torch.Tensor, history_ID: torch.Tensor, target_ID: torch.Tensor) -> torch.Tensor:
+        histories = self._histories.rows(rows)
+        kept = torch.rand(len(histories.items), generator=self._generator) >= HISTORY_DROPOUT
+        shown = histories.keep(kept).to(self._device)
+        statistics_BF = torch.zeros(len(rows), 0, device=self._device)
+        user_BD = self._model.user_vectors(shown, statistics_BF, history_ID)
+        weights = (1 / histories.lengths.clamp(min=1) / len(rows)).repeat_interleave(histories.lengths)
+        targets = Targets(*(one.to(self._device) for one in (histories.indptr, histories.items, weights)))
+        drawn = self._sampler.shared(NEGATIVES, generator=self._generator)
+        negatives = type(drawn)(drawn.items.to(self._device), drawn.log_expected.to(self._device))
+        return sampled_softmax_loss(user_BD / TEMPERATURE, target_ID, targets, negatives=negatives)
+
+
+if __name__ == "__main__":
+    main()
