@@ -12,6 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from components.core.clock import parse_time
 
 Share = Annotated[float, Field(ge=0, le=1)]
+LossName = Literal["auto", "full_softmax", "sampled_softmax", "bpr", "mse", "cross_entropy"]
+NegativeSampling = Literal["uniform", "popularity"]
+ContrastView = Literal["noise", "edge_drop"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 LayerPooling = Literal["mean", "max", "learnt"]
 Normalisation = Literal["none", "layer", "l2"]
 UserPooling = Literal["decayed", "attention"]
@@ -121,6 +125,20 @@ class TrainSettings(Section):
     embedding_dim: int = Field(default=128, ge=2)
     num_layers: int = Field(default=1, ge=0)
     """Convolutions; 0: an item is its own id and content vectors, and hears from no neighbour."""
+    loss: LossName = "auto"
+    """What is minimised. 'auto': full_softmax while the items that compete are few enough for it, else
+    sampled_softmax. 'bpr' learns from pairs; 'mse' and 'cross_entropy' learn from explicit ratings."""
+    negatives: int | None = Field(default=None, ge=1)
+    """Items drawn against the taken ones: a step in sampled_softmax (None: 2,048), a taken item in bpr (None: 4)."""
+    negative_sampling: NegativeSampling = "popularity"
+    """Whether negatives are drawn in proportion to the square root of an item's users, or all alike."""
+    contrast_weight: float = Field(default=0.0, ge=0)
+    """Weight of the self-supervised term, which pulls two views of an item together; 0: none."""
+    contrast_view: ContrastView = "noise"
+    """What sets the two views apart: noise on the vectors, or edges left out of the graph."""
+    contrast_strength: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Length of the noise relative to the vector's own, or the share of edges left out."""
+    contrast_temperature: float = Field(default=0.2, gt=0)
     layer_pooling: LayerPooling = "mean"
     """How an item's layers, its own vector among them, become one: mean, elementwise maximum, learnt average."""
     normalisation: Normalisation = "none"
@@ -135,9 +153,16 @@ class TrainSettings(Section):
     """How a history is pooled: by recency and kind of event alone, or with attention learnt on top of these."""
     learning_rate: float = Field(default=0.003, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
+    """L2: decay of all weights in each step, relative to the learning rate."""
     temperature: float = Field(default=0.3, gt=0)
     """The cosine of user and item is divided by it in the softmax. Chosen, as the rest, on validation slices."""
     batch_users: int = Field(default=256, ge=1)
+    micro_batch_users: int | None = Field(default=None, ge=1)
+    """Users of a batch held in memory at a time; their gradients add up to the batch's. None: all of them. Halved by
+    itself where memory runs out."""
+    precision: Precision = "auto"
+    """Of the products of users and items. 'auto': bfloat16 where the processor multiplies it natively, else float32;
+    'float16' on CUDA alone, with scaled gradients."""
     max_epochs: int = Field(default=8, ge=1)
     patience: int = Field(default=2, ge=1)
     """Evaluations on the validation slice without a gain before training stops."""

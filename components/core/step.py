@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -21,6 +21,8 @@ from components.core.settings import Settings
 from components.core.store import Store
 
 T = TypeVar("T")
+
+UNFINISHED = ".unfinished"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,8 @@ class StepContext:
     output: ArtifactWriter
     options: Mapping[str, Any] = field(default_factory=dict)
     progress: Progress = field(default_factory=Progress)
+    unfinished: str | None = None
+    """Folder of the store, relative, where the step may keep what a later try with the same key takes up."""
 
     @property
     def moment(self) -> datetime:
@@ -126,8 +130,10 @@ def execute(
         if done is not None and (step.stands is None or step.stands(context)):
             _point_latest(store, step.kind, done)
             return Execution(ref=done.ref(), manifest=done, is_reused=True, seconds=time.monotonic() - started)
-        report = step.run(context)
+        report = step.run(replace(context, unfinished=f"{UNFINISHED}/{relative}"))
         manifest = _commit(step, context, report, relative)
+        # What tries with other inputs or settings left there has no use once a newer one is through.
+        store.delete(f"{UNFINISHED}/{step.kind}")
     _point_latest(store, step.kind, manifest)
     return Execution(ref=manifest.ref(), manifest=manifest, is_reused=False, seconds=time.monotonic() - started)
 

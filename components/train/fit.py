@@ -27,6 +27,7 @@ from components.model.propagation import TwoHop
 from components.model.recommender import Recommender, RecommenderConfig
 from components.model.score import SIMILARITY, Scorer, ScoreWeights
 from components.model.user_vector import StatisticsScaling
+from components.train.checkpoint import Checkpoints
 from components.train.loop import Epoch, LoopConfig, train
 from components.train.weights import fit_weights
 from components.train.windows import TrainingWindow
@@ -93,14 +94,15 @@ def train_recommender(
     half_life_days: float,
     bases: Sequence[Tensor],
     validation: tuple[TrainingWindow, Tensor] | None,
-    num_epochs: int,
     start: sp.csr_matrix,
     stop_after: int | None = None,
     on_epoch: Callable[[Epoch], None],
+    checkpoints: Checkpoints | None = None,
+    feature_names: Sequence[str] = (),
 ) -> Trained:
     """Train on `windows`, whose `bases` are their base logits; so for `validation`.
 
-    `start` (U, I) are the strengths whose randomised SVD the id vectors begin with.
+    `start` (U, I) are the strengths whose randomised SVD the id vectors begin with; the rest as for `train`.
     """
     generator = torch.Generator().manual_seed(settings.seed)
     config = RecommenderConfig(
@@ -123,27 +125,18 @@ def train_recommender(
     model = Recommender(config)
     model.start(id_vectors=svd_vectors(start, dim=settings.embedding_dim, seed=settings.seed), generator=generator)
     model.to(windows[0].item_degree_I.device)
-    loop = LoopConfig(
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        temperature=settings.temperature,
-        batch_users=settings.batch_users,
-        max_epochs=num_epochs,
-        patience=settings.patience,
-        history_dropout=settings.history_dropout,
-        id_dropout=settings.id_dropout,
-        seed=settings.seed,
-    )
     judge = None if validation is None else _judge(*validation, attributes, settings)
     epochs = train(
         model,
         windows,
         attributes,
-        config=loop,
+        config=LoopConfig.of(settings),
         bases=bases,
         validate=judge,
         stop_after=stop_after,
         on_epoch=on_epoch,
+        checkpoints=checkpoints,
+        feature_names=feature_names,
     )
     return Trained(model=model, epochs=epochs)
 
@@ -155,6 +148,7 @@ def similarity_of(
     with torch.no_grad():
         model.eval()
         model.user_vector.item_degree_I.copy_(window.item_degree_I)
+        attributes = attributes.to(window.item_degree_I.device)
         history_ID, target_ID = model.item_vectors(window.graph, attributes, has_id_I=window.has_id_I)
         competing_CD = target_ID[window.candidates_C]
 
@@ -250,7 +244,7 @@ def weigh(
         return {**{name: term[:, window.candidates_C] for name, term in counted.items()}, **extra(rows)}
 
     def mask(rows: Tensor) -> Tensor:
-        masked = torch.zeros(len(rows), num_candidates, dtype=torch.bool)
+        masked = torch.zeros(len(rows), num_candidates, dtype=torch.bool, device=rows.device)
         masked[window.seen_positions(rows)] = True
         return masked
 
@@ -261,7 +255,7 @@ def weigh(
 
 
 def _dense_targets(taken: Histories, width: int) -> Tensor:
-    dense = torch.zeros(len(taken), width)
+    dense = torch.zeros(len(taken), width, device=taken.items.device)
     dense[taken.user_of_entry, taken.items] = 1
     return dense / dense.sum(dim=1, keepdim=True).clamp(min=1)
 

@@ -1,24 +1,40 @@
-"""The training loop: full softmax over the candidates, counted terms as fixed base logits, early stopping in time."""
+"""The training loop: batches of users against all items that compete, early stopping in time, checkpoints an epoch.
+
+The counted terms stand as fixed base logits beneath the similarity: what they say is not learnt again.
+"""
 
 from __future__ import annotations
 
 import copy
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from components.core.errors import StopError
+from components.core.errors import SettingsError, StopError
+from components.core.sections import ContrastView, LossName, NegativeSampling, Precision, TrainSettings
 from components.model.attributes import ItemAttributes
-from components.model.losses import full_softmax_loss
+from components.model.contrast import EdgeDropper
 from components.model.recommender import Recommender
-from components.train.windows import TrainingWindow, softmax_targets
+from components.model.sampled_losses import NegativeSampler
+from components.train.accumulation import Accumulator, RandomState
+from components.train.batches import RATING_LOSSES, Batch, Drawing, part_loss
+from components.train.checkpoint import Checkpoints
+from components.train.ranks import Ranks
+from components.train.refusals import cause_of_no_number
+from components.train.views import ContrastTerm
+from components.train.windows import TrainingWindow
 
 log = logging.getLogger(__name__)
+
+# PLACEHOLDER
+FULL_SOFTMAX_ITEMS = 200_000
+DEFAULT_NEGATIVES = {"sampled_softmax": 2048, "bpr": 4}
+NEGATIVE_POWER = {"uniform": 0.0, "popularity": 0.5}
+MAX_GRADIENT_NORM = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +50,19 @@ class LoopConfig:
     history_dropout: float
     id_dropout: float
     seed: int
+    loss: LossName = "auto"
+    negatives: int | None = None
+    negative_sampling: NegativeSampling = "popularity"
+    contrast_weight: float = 0.0
+    contrast_view: ContrastView = "noise"
+    contrast_strength: float = 0.1
+    contrast_temperature: float = 0.2
+    micro_batch_users: int | None = None
+    precision: Precision = "auto"
+
+    @classmethod
+    def of(cls, settings: TrainSettings) -> LoopConfig:
+        return cls(**{field.name: getattr(settings, field.name) for field in fields(cls)})
 
 
 @dataclass(frozen=True)
@@ -53,6 +82,8 @@ def train(
     validate: Callable[[Recommender], float] | None,
     stop_after: int | None = None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    checkpoints: Checkpoints | None = None,
+    feature_names: Sequence[str] = (),
 ) -> list[Epoch]:
     """Train in place and leave the best epoch's weights in `model`.
 
@@ -61,85 +92,239 @@ def train(
             all users, such as log popularity; None: nothing.
         validate: called after each epoch, higher is better; None runs all epochs and keeps the last.
         stop_after: epochs to run of the `max_epochs` that the learning rate is planned for.
+        on_epoch: called after each epoch, those that a checkpoint brought back included.
+        checkpoints: where the state is kept after each epoch, and taken up again; the result is that of one go.
+        feature_names: of the columns of `statistics_BF`, to name in an error.
 
     Raises:
-        StopError: the loss is not a number.
+        StopError: the loss is not a number, or one user at a time does not fit into memory.
+        SettingsError: the loss needs ratings, and no window has any.
     """
-    generator = torch.Generator().manual_seed(config.seed)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98), fused=True
-    )
-    batches_per_epoch = sum(math.ceil(len(window) / config.batch_users) for window in windows)
-    total_steps = batches_per_epoch * config.max_epochs
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(1 - step / total_steps, 0.02))
-    attributes = attributes.to(next(model.parameters()).device)
-    dtype = matmul_dtype(next(model.parameters()).device)
+    run = _Run(model, windows, attributes, config, bases, checkpoints, feature_names)
+    run.resume()
+    for epoch in run.epochs:
+        on_epoch(epoch)
+    while len(run.epochs) < (stop_after or config.max_epochs) and run.since_best < config.patience:
+        loss = run.epoch()
+        model.eval()
+        epoch = run.finish(loss, validate)
+        on_epoch(epoch)
+    if run.best_state is not None:
+        model.load_state_dict(run.best_state)
+    model.eval()
+    return run.epochs
 
-    epochs: list[Epoch] = []
-    best, best_state, since_best = -math.inf, None, 0
-    for number in range(1, (stop_after or config.max_epochs) + 1):
-        model.train()
-        total_loss, num_batches = 0.0, 0
+
+class _Run:
+    """Everything that changes while a model is trained."""
+
+    def __init__(
+        self,
+        model: Recommender,
+        windows: Sequence[TrainingWindow],
+        attributes: ItemAttributes,
+        config: LoopConfig,
+        bases: Sequence[Tensor | None],
+        checkpoints: Checkpoints | None,
+        feature_names: Sequence[str],
+    ) -> None:
+        self.device = next(model.parameters()).device
+        self.model, self.windows, self.bases, self.config = model, windows, bases, config
+        self.attributes = attributes.to(self.device)
+        self.checkpoints, self.feature_names = checkpoints, feature_names
+        self.ranks = Ranks.here()
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98), fused=True
+        )
+        self.dtype = products_dtype(config.precision, self.device)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+        self.scaler.scale(torch.ones((), device=self.device))  # it makes its factor at the first call
+        self.loss_name = chosen_loss(config.loss, windows)
+        self.drawing = Drawing(
+            loss=self.loss_name,
+            history_dropout=config.history_dropout,
+            id_dropout=config.id_dropout,
+            num_negatives=config.negatives or DEFAULT_NEGATIVES.get(self.loss_name, 0),
+            draws_views=config.contrast_weight > 0,
+        )
+        self.samplers = [self._sampler(window) for window in windows]
+        self.accumulator = Accumulator(
+            micro_batch_users=config.micro_batch_users,
+            part_loss=self._part_loss,
+            item_loss=self._contrast() if config.contrast_weight > 0 else None,
+        )
+        batches_per_epoch = sum(math.ceil(len(window) / config.batch_users) for window in windows)
+        self.total_steps = batches_per_epoch * config.max_epochs
+        self.step = 0
+        self.epochs: list[Epoch] = []
+        self.best, self.since_best = -math.inf, 0
+        self.best_state: dict[str, Tensor] | None = None
+
+    def epoch(self) -> float:
+        """One pass over all users of all windows -> the mean loss of its steps."""
+        config = self.config
+        self.model.train()
         plan = [
             (which, rows)
-            for which, window in enumerate(windows)
-            for rows in torch.split(torch.randperm(len(window), generator=generator), config.batch_users)
+            for which, window in enumerate(self.windows)
+            for rows in torch.split(torch.randperm(len(window), generator=self.generator), config.batch_users)
         ]
-        for index in torch.randperm(len(plan), generator=generator).tolist():
+        total_loss = 0.0
+        for number, index in enumerate(torch.randperm(len(plan), generator=self.generator).tolist(), start=1):
             which, rows = plan[index]
-            loss = _step_loss(model, windows[which], attributes, rows, bases[which], config, dtype, generator)
-            if not torch.isfinite(loss):
-                raise StopError(
-                    f"The loss became {loss.item()} in epoch {number}. Lower train.learning_rate or check the features."
-                )
-            optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            total_loss, num_batches = total_loss + loss.item(), num_batches + 1
-        model.eval()
-        score = validate(model) if validate is not None else float(number)
-        epoch = Epoch(number=number, loss=total_loss / max(num_batches, 1), validation=score)
-        epochs.append(epoch)
-        on_epoch(epoch)
-        if score > best:
-            best, best_state, since_best = score, copy.deepcopy(model.state_dict()), 0
+            batch = self.drawing.batch(
+                self.windows[which], self.bases[which], rows, sampler=self.samplers[which], generator=self.generator
+            )
+            total_loss += self._step(batch, number)
+        return total_loss / max(len(plan), 1)
+
+    def finish(self, loss: float, validate: Callable[[Recommender], float] | None) -> Epoch:
+        """Judge the epoch that has just run, and keep its state."""
+        number = len(self.epochs) + 1
+        score = float(number)
+        if validate is not None:
+            score = self.ranks.told(validate(self.model) if self.ranks.is_first else None, self.device)
+        self._count(Epoch(number=number, loss=loss, validation=score))
+        if self.since_best == 0:
+            self.best_state = copy.deepcopy(self.model.state_dict())
+        self._save()
+        return self.epochs[-1]
+
+    def resume(self) -> None:
+        """Take up the state of the last whole epoch, if one was kept."""
+        found = self.checkpoints.load() if self.checkpoints is not None and self.ranks.is_first else None
+        facts = self.ranks.told(None if found is None else found[1], self.device)
+        if facts is None:
+            return
+        tensors = self.ranks.given({} if found is None else found[0], self.device)
+        self.model.load_state_dict(_under("model.", tensors))
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in _under("optimizer.", tensors).items():
+            place, _, kind = name.partition(".")
+            moments.setdefault(int(place), {})[kind] = tensor
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
+        self.generator.set_state(tensors["generator"])
+        RandomState(tensors["random.cpu"], tensors.get("random.cuda")).restore(self.device)
+        if facts["scaler"]:
+            self.scaler.load_state_dict(facts["scaler"])
+        self.accumulator.micro_batch_users = facts["micro_batch_users"]
+        self.step = facts["step"]
+        for loss, validation in facts["epochs"]:
+            self._count(Epoch(number=len(self.epochs) + 1, loss=float(loss), validation=float(validation)))
+        best = _under("best.", tensors) or (_under("model.", tensors) if self.since_best == 0 else {})
+        self.best_state = {name: tensor.to(self.device) for name, tensor in best.items()} or None
+        log.info("Training goes on after epoch %d, from %s.", len(self.epochs), self.checkpoints)
+
+    def _save(self) -> None:
+        if self.checkpoints is None or not self.ranks.is_first:
+            return
+        chance = RandomState.now(self.device)
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        tensors |= {"generator": self.generator.get_state(), "random.cpu": chance.cpu}
+        if chance.cuda is not None:
+            tensors["random.cuda"] = chance.cuda
+        for place, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{place}.{kind}": value for kind, value in state.items()}
+        if self.since_best and self.best_state is not None:
+            tensors |= {f"best.{name}": tensor for name, tensor in self.best_state.items()}
+        facts = {
+            "step": self.step,
+            # As text: a validation may be no number, which JSON has no word for.
+            "epochs": [[repr(epoch.loss), repr(epoch.validation)] for epoch in self.epochs],
+            "scaler": self.scaler.state_dict(),
+            "micro_batch_users": self.accumulator.micro_batch_users,
+        }
+        self.checkpoints.save(tensors, facts, epoch=len(self.epochs))
+
+    def _count(self, epoch: Epoch) -> None:
+        self.epochs.append(epoch)
+        if epoch.validation > self.best:
+            self.best, self.since_best = epoch.validation, 0
         else:
-            since_best += 1
-            if since_best >= config.patience:
-                break
-    if best_state is not None:
-        model.load_state_dict(best_state)
-    model.eval()
-    return epochs
+            self.since_best += 1
 
+    def _step(self, batch: Batch, number: int) -> float:
+        rate = self.config.learning_rate * max(1 - self.step / self.total_steps, 0.02)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        factor = self.scaler.get_scale()
+        loss = self.accumulator.backward(self.model, batch if factor == 1 else batch.scaled(factor), self.attributes)
+        self.scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), MAX_GRADIENT_NORM)
+        # A scaled gradient may overflow: the scaler leaves the step out and scales less.
+        if not torch.isfinite(loss) or not (torch.isfinite(norm) or self.scaler.is_enabled()):
+            raise StopError(self._no_number(loss, batch, number))
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.step += 1
+        return loss.item() / factor
 
-def base_logits(
-    window: TrainingWindow, weights: Mapping[str, float], *, own_popularity: bool = False, chunk: int = 256
-) -> Tensor:
-    """(B, C) float16: the weighted counted terms, -inf where the user has seen the item.
+    def _no_number(self, loss: Tensor, batch: Batch, number: int) -> str:
+        what = f"The loss became {loss.item()}" if not torch.isfinite(loss) else "The gradient became infinite"
+        cause = cause_of_no_number(self.model, batch, self.feature_names)
+        kept = ""
+        if self.checkpoints is not None and self.epochs:
+            kept = f" The state after epoch {len(self.epochs)} is kept under {self.checkpoints.uri}."
+        return f"{what} in epoch {len(self.epochs) + 1}, step {number}: {cause}{kept}"
 
-    With `own_popularity`, what the window itself sold stands in for the popularity that was known before it. A model
-    trained on such a base learns tastes: what was in season is explained already, and would be wrong next month.
-    """
-    popularity = {"popularity", "recent_popularity"} if own_popularity else set()
-    sold_C = torch.bincount(window.new_targets.items, minlength=len(window.candidates_C))
-    device = window.item_degree_I.device
-    out = torch.empty(len(window), len(window.candidates_C), dtype=torch.float16, device=device)
-    for rows in torch.split(torch.arange(len(window), device=device), chunk):
-        total: Tensor = (
-            torch.log1p(sold_C.float())[None, :] if own_popularity else sold_C.new_zeros(1, dtype=torch.float32)
+    def _part_loss(self, user_bD: Tensor, target_CD: Tensor, part: Batch) -> Tensor:
+        return part_loss(
+            self.loss_name,
+            user_bD,
+            target_CD,
+            part,
+            temperature=self.config.temperature,
+            matmul_dtype=self.dtype,
         )
-        for name, term in window.counted.compute(window.histories.rows(rows)).items():
-            if name in popularity:
-                continue
-            total = total + term[:, window.candidates_C] * weights.get(name, 0.0)
-        total = total - total.amax(dim=1, keepdim=True)  # keeps float16 in range; a softmax does not see it
-        user, position = window.seen_positions(rows)
-        total[user, position] = -torch.inf
-        out[rows] = total.half()
-    return out
+
+    def _sampler(self, window: TrainingWindow) -> NegativeSampler | None:
+        if self.loss_name not in DEFAULT_NEGATIVES:
+            return None
+        users_C = window.item_degree_I[window.candidates_C]
+        return NegativeSampler.of(users_C, power=NEGATIVE_POWER[self.config.negative_sampling])
+
+    def _contrast(self) -> Callable[[Batch], Tensor]:
+        config = self.config
+        term = ContrastTerm(
+            weight=config.contrast_weight,
+            view=config.contrast_view,
+            strength=config.contrast_strength,
+            temperature=config.contrast_temperature,
+        )
+        droppers: dict[int, EdgeDropper] = {}
+
+        def loss(batch: Batch) -> Tensor:
+            key = id(batch.window)
+            if key not in droppers:
+                droppers[key] = EdgeDropper(batch.window.graph)
+            return term.loss(self.model, self.attributes, batch, droppers[key])
+
+        return loss
+
+
+def chosen_loss(name: LossName, windows: Sequence[TrainingWindow]) -> LossName:
+    """What 'auto' stands for here; a loss that the windows cannot feed is refused."""
+    if name in RATING_LOSSES and any(window.ratings is None for window in windows):
+        raise SettingsError(
+            f"train.loss is '{name}', which learns from explicit ratings, and the log holds none: an event of the data "
+            "contract says that an item was rated, not how. Set train.loss to 'auto'."
+        )
+    if name != "auto":
+        return name
+    competing = max(len(window.candidates_C) for window in windows)
+    return "full_softmax" if competing <= FULL_SOFTMAX_ITEMS else "sampled_softmax"
+
+
+def products_dtype(precision: Precision, device: torch.device) -> torch.dtype:
+    """Of the products of users and items."""
+    named = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    return matmul_dtype(device) if precision == "auto" else named[precision]
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def matmul_dtype(device: torch.device) -> torch.dtype:
@@ -147,39 +332,3 @@ def matmul_dtype(device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     return torch.bfloat16 if torch.backends.cpu.get_cpu_capability().startswith("AVX512") else torch.float32
-
-
-def _step_loss(
-    model: Recommender,
-    window: TrainingWindow,
-    attributes: ItemAttributes,
-    rows: Tensor,
-    base_BC: Tensor | None,
-    config: LoopConfig,
-    dtype: torch.dtype,
-    generator: torch.Generator,
-) -> Tensor:
-    device = window.item_degree_I.device
-    rows = rows.to(device)
-    model.user_vector.item_degree_I.copy_(window.item_degree_I)
-    # Items lose their id vector at random, so that content learns to stand alone for cold ones.
-    kept_id = torch.rand(len(window.has_id_I), generator=generator) >= config.id_dropout
-    has_id_I = window.has_id_I & kept_id.to(device)
-    history_ID, target_ID = model.item_vectors(window.graph, attributes, has_id_I=has_id_I)
-    histories = window.histories.rows(rows)
-    kept = torch.rand(len(histories.items), generator=generator) >= config.history_dropout
-    user_BD = model.user_vectors(histories.keep(kept.to(device)), window.statistics_BF[rows], history_ID)
-    targets = softmax_targets(window.new_targets.rows(rows))
-
-    def base(chunk: slice) -> Tensor:
-        assert base_BC is not None
-        return base_BC[rows[chunk]].float()
-
-    user_BD, target_CD = user_BD / config.temperature, target_ID[window.candidates_C]
-    if base_BC is not None and len(base_BC) == 1:
-        # The same for every user: one more column of the product instead of a matrix to add. Halfway between its ends
-        # it is smallest, so that the narrow type keeps most of it.
-        shifted_C1 = (base_BC[0].float() - (base_BC.max() + base_BC.min()).float() / 2)[:, None]
-        user_BD, target_CD = F.pad(user_BD, (0, 1), value=1.0), torch.cat([target_CD, shifted_C1], dim=1)
-        base_BC = None
-    return full_softmax_loss(user_BD, target_CD, targets, base=None if base_BC is None else base, matmul_dtype=dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,6 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from components.core.errors import ContractError
 from components.core.split import TimeSplit
 from components.core.step import Step, StepContext, StepReport
 from components.model.attributes import ItemAttributes
@@ -20,6 +19,8 @@ from components.model.encoders import ItemGraph
 from components.model.recommender import Recommender
 from components.model.score import SIMILARITY, Scorer, ScoreWeights
 from components.model.user_vector import StatisticsScaling
+from components.train.base_logits import base_logits
+from components.train.checkpoint import Checkpoints
 from components.train.fit import (
     ranking_quality,
     similarity_of,
@@ -30,7 +31,9 @@ from components.train.fit import (
     weigh_counted,
     weigh_repeats,
 )
-from components.train.loop import Epoch, base_logits
+from components.train.loop import Epoch
+from components.train.refusals import refuse_settings, refuse_windows
+from components.train.repeatable import repeatable
 from components.train.snapshot import Snapshot, read_attributes, read_snapshot
 from components.train.tracking import track_run
 from components.train.windows import TrainingWindow
@@ -49,15 +52,21 @@ class _Shipped:
 
 def run(context: StepContext) -> StepReport:
     """clean, features, graph -> bundle."""
+    with repeatable():
+        return _run(context)
+
+
+def _run(context: StepContext) -> StepReport:
     settings = context.settings.train
     split = TimeSplit.of(context.moment, context.settings.split)
     items = context.inputs["graph"].table("items.parquet")
     world = read_world(context, items, split)
+    refuse_settings(settings, world.device)
     torch.manual_seed(settings.seed)
 
     training = [cut_window(world, window) for window in split.training]
     validation = cut_window(world, split.validation)
-    _refuse_too_little(training, validation, split)
+    refuse_windows([*split.training, split.validation], [*training, validation], STATISTICS)
     scaling = StatisticsScaling.fit(STATISTICS, training[0].statistics_BF)  # known before every window
     raw_validation_BF = validation.statistics_BF
     training = [standardised(scaling, window) for window in training]
@@ -69,7 +78,9 @@ def run(context: StepContext) -> StepReport:
         "settings": settings,
         "relations": world.relations,
         "half_life_days": world.half_life_days,
+        "feature_names": STATISTICS,
     }
+    checkpoints = Checkpoints(context.store, context.unfinished) if context.unfinished else None
     bases = [base_logits(window, base_weights, own_popularity=True) for window in (*training, validation)]
     judged_base = base_logits(validation, base_weights)
     with track_run(context, {"split": str(split.cutoff.date()), "warm_items": len(world.warm)}) as tracker:
@@ -83,9 +94,9 @@ def run(context: StepContext) -> StepReport:
                 training,
                 bases=bases[:-1],
                 validation=(validation, judged_base),
-                num_epochs=settings.max_epochs,
                 start=strengths(training[0], world.half_life_days),
                 on_epoch=on_epoch,
+                checkpoints=None if checkpoints is None else checkpoints.named("first"),
                 **shared,
             )
         best = max(first.epochs, key=lambda epoch: epoch.validation)
@@ -101,10 +112,10 @@ def run(context: StepContext) -> StepReport:
             last,
             bases=bases[1:],
             validation=None,
-            num_epochs=settings.max_epochs,
             stop_after=best.number,
             start=strengths(last[0], world.half_life_days),
             on_epoch=lambda epoch: None,
+            checkpoints=None if checkpoints is None else checkpoints.named("second"),
             **shared,
         )
         shipped = _whole_scorer(context, world, items, split, second.model, scaling, weights)
@@ -169,7 +180,8 @@ def _scorer(
     """A scorer over the warm items as of the window's start."""
     with torch.no_grad():
         model.user_vector.item_degree_I.copy_(window.item_degree_I)
-        history_ID, target_ID = model.item_vectors(window.graph, world.attributes, has_id_I=window.has_id_I)
+        attributes = world.attributes.to(world.device)
+        history_ID, target_ID = model.item_vectors(window.graph, attributes, has_id_I=window.has_id_I)
     return Scorer(
         history_ID=history_ID,
         target_ID=target_ID,
@@ -216,17 +228,6 @@ def _whole_scorer(
         weights=weights,
     )
     return _Shipped(scorer=scorer, attributes=attributes, model=whole, graph=graph)
-
-
-def _refuse_too_little(training: Sequence[TrainingWindow], validation: TrainingWindow, split: TimeSplit) -> None:
-    named = [*zip(split.training, training, strict=True), (split.validation, validation)]
-    for span, window in named:
-        if not len(window) or not int(window.new_targets.lengths.sum()):
-            raise ContractError(
-                f"Nobody took an item that was new to them between {span.start:%Y-%m-%d} and {span.end:%Y-%m-%d}, so "
-                "there is nothing to learn from. Give a longer log, or set split.window_days or split.training_windows "
-                "to fit it."
-            )
 
 
 STEP = Step(

@@ -86,12 +86,13 @@ def _moments(chunks: Sequence[_Chunk], weights_T: Tensor) -> tuple[float, Tensor
     hessian_TT = torch.zeros(num_terms, num_terms, dtype=torch.float64)
     for chunk in chunks:
         terms_TbC = chunk.terms_TbC.float()
-        logits_bC = torch.einsum("t,tbc->bc", weights_T.float(), terms_TbC)
+        logits_bC = torch.einsum("t,tbc->bc", weights_T.float().to(terms_TbC.device), terms_TbC)
         log_p_bC = torch.log_softmax(logits_bC.masked_fill_(chunk.masked_bC, -torch.inf), dim=1)
         loss -= float((chunk.taken_bC * log_p_bC.masked_fill(chunk.masked_bC, 0.0)).sum())
         p_bC = log_p_bC.exp_()
         expected_Tb = torch.einsum("bc,tbc->tb", p_bC, terms_TbC).double()
-        gradient_T += expected_Tb.sum(dim=1) - torch.einsum("bc,tbc->t", chunk.taken_bC, terms_TbC).double()
+        taken_T = torch.einsum("bc,tbc->t", chunk.taken_bC, terms_TbC).double()
+        gradient_T += (expected_Tb.sum(dim=1) - taken_T).cpu()
         weighted = terms_TbC.mul_(p_bC.sqrt_()).reshape(num_terms, -1)
-        hessian_TT += (weighted @ weighted.T).double() - expected_Tb @ expected_Tb.T
+        hessian_TT += ((weighted @ weighted.T).double() - expected_Tb @ expected_Tb.T).cpu()
     return loss / count, gradient_T / count, hessian_TT / count

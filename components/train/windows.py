@@ -27,6 +27,7 @@ class TrainingWindow:
     candidates_C: Tensor  # (C,) items that compete
     targets: Histories  # (B rows) items of I taken in the window; weights and ages unused
     targets_may_be_seen: bool = False  # a log without times: what a history hides is told from what it shows
+    ratings: Histories | None = None  # explicit ratings of items of I in the window, in `weights`: 0 lowest, 1 highest
 
     def __len__(self) -> int:
         return len(self.histories)
@@ -45,6 +46,7 @@ class TrainingWindow:
             counted=self.counted.to(device),
             candidates_C=self.candidates_C.to(device),
             targets=self.targets.to(device),
+            ratings=None if self.ratings is None else self.ratings.to(device),
         )
 
     @cached_property
