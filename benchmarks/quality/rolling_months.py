@@ -92,16 +92,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="basketweave-months-") as folder:
         home = (given.home or Path(folder)).resolve()
         months = [
-            measure_month(home, LAST - MONTH * back, seeds=given.seeds, console=console) for back in range(given.months)
+            measure_month(home, LAST - MONTH * back, seeds=given.seeds, source={}, console=console)
+            for back in range(given.months)
         ]
     report = summarise(months) | {"seeds": given.seeds, "cpu_seconds": round(cpu_seconds(), 1)}
     write_result("quality-complete_journey", report, path=given.out)
-    Console().print(as_table(report))
+    Console().print(as_table(report, "Complete Journey"))
     print(json.dumps(report))
 
 
-def measure_month(home: Path, as_of: datetime, *, seeds: int, console: Console) -> Month:
-    """Run the steps as of a moment and rank for every household that took something new in the month before it."""
+def measure_month(home: Path, as_of: datetime, *, seeds: int, source: Mapping[str, str], console: Console) -> Month:
+    """Run the steps as of a moment and rank for every household that took something new in the month before it.
+
+    `source`: settings that name the log, as environment variables; none for the demo's.
+    """
     moment = as_of.strftime("%Y-%m-%dT%H:%M:%SZ")
     refs: dict[str, ArtifactRef] = {}
     for step, kind, inputs in (
@@ -110,11 +114,11 @@ def measure_month(home: Path, as_of: datetime, *, seeds: int, console: Console) 
         ("features", "features", ("clean",)),
         ("graph", "graph", ("clean",)),
     ):
-        refs[kind] = _run_step(home, step, moment, [refs[name] for name in inputs], console=console)
+        refs[kind] = _run_step(home, step, moment, [refs[name] for name in inputs], settings=source, console=console)
     entrants: dict[str, Bundle] = {}
     for seed in range(seeds):
         for name, layers in ((MODEL, None), (WITHOUT, 0)):
-            settings = {"BASKETWEAVE_TRAIN__SEED": str(seed)}
+            settings = {**source, "BASKETWEAVE_TRAIN__SEED": str(seed)}
             if layers is not None:
                 settings["BASKETWEAVE_TRAIN__NUM_LAYERS"] = str(layers)
             inputs = [refs[kind] for kind in ("clean", "features", "graph")]
@@ -162,15 +166,13 @@ def summarise(months: Sequence[Month]) -> dict[str, Any]:
     }
 
 
-def as_table(report: Mapping[str, Any]) -> Table:
-    title = (
-        f"Complete Journey, new items, {report['household_months']:,} household months pooled, {report['seeds']} seeds"
-    )
+def as_table(report: Mapping[str, Any], name: str) -> Table:
+    title = f"{name}, new items, {report['household_months']:,} household months pooled, {report['seeds']} seeds"
     table = Table("", f"Recall@{K}", f"NDCG@{K}", "the model's lead in recall", "in NDCG", title=title)
-    for name, (recall, ndcg) in report["pooled"].items():
-        leads = report["lead"].get(name, {})
+    for entrant, (recall, ndcg) in report["pooled"].items():
+        leads = report["lead"].get(entrant, {})
         cells = [f"{mean:+.4f} [{low:.4f}, {high:.4f}]" for mean, low, high in leads.values()]
-        table.add_row(name, f"{recall:.4f}", f"{ndcg:.4f}", *cells)
+        table.add_row(entrant, f"{recall:.4f}", f"{ndcg:.4f}", *cells)
     table.add_section()
     for month, figures in report["months"].items():
         table.add_row(f"model, month from {month}", *(f"{value:.4f}" for value in figures[MODEL]))
@@ -226,15 +228,15 @@ def _run_step(
     moment: str,
     inputs: Sequence[ArtifactRef],
     *,
+    settings: Mapping[str, str],
     console: Console,
-    settings: Mapping[str, str] | None = None,
 ) -> ArtifactRef:
     home.mkdir(parents=True, exist_ok=True)
     result = home / f"{step}.result.json"
     command = [sys.executable, "-m", f"components.{step}", "--as-of", moment, "--result", str(result)]
     for ref in inputs:
         command += ["--input", f"{ref.kind}={ref.uri}@{ref.sha256}"]
-    environment = os.environ | {"BASKETWEAVE_HOME": str(home)} | dict(settings or {})
+    environment = os.environ | {"BASKETWEAVE_HOME": str(home)} | dict(settings)
     with console.status(f"{step}, as of {moment[:10]}"):
         ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if ended.returncode:
