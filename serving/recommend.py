@@ -18,7 +18,7 @@ from torch import Tensor
 from components.model.bundle import Bundle
 from components.model.explain import explain_from_terms, similar
 from components.model.histories import Histories
-from components.model.ranking import top_k
+from components.model.rules import ruled_top_k
 from components.model.score import REPEAT
 from serving.errors import RequestError, UnknownItemError
 from serving.online import OnlineUser
@@ -81,8 +81,9 @@ class Recommender:
         # The terms once: their sum is the score, and the reasons are read from them.
         terms = self.bundle.scorer.terms(known.histories, known.statistics, include_seen=request.include_seen)
         scores = torch.stack([term.expand(1, -1) for term in terms.values()]).sum(dim=0)
-        items, values = top_k(
+        items, values = ruled_top_k(
             scores,
+            self.bundle.rules,
             k=min(request.k, len(self.bundle.items.item_ids)),
             histories=None if request.include_seen else known.histories,
             allowed=self._allowed(request),

@@ -95,14 +95,27 @@ class FeatureSettings(Section):
 class GraphSettings(Section):
     """The item graph."""
 
-    relations: tuple[str, ...] = ("co_purchase", "same_category", "same_brand", "price_band")
-    """Edge types to build; each is a function in components/graph/relations.py."""
+    relations: tuple[str, ...] = (
+        "co_purchase",
+        "co_view",
+        "view_then_buy",
+        "same_category",
+        "same_brand",
+        "price_band",
+        "always_with",
+    )
+    """Edge types to build; each is a function that components/graph/relations.py names. One without edges (a log has
+    no views, a shop no rules) is left out of the model."""
     neighbours_per_item: int = Field(default=32, ge=1)
     """Strongest neighbours kept per item in relations from behaviour."""
     group_neighbours_per_item: int = Field(default=8, ge=1)
     """Best-known members of its category, brand or price band that an item is joined to."""
     filter_neighbours_per_item: int = Field(default=128, ge=1)
     """Strongest entries kept in a row of the linear graph filter."""
+    filter_history_items: int = Field(default=256, ge=1)
+    """Strongest items of a user that the linear filter and user nodes walk through; the cost grows with its square."""
+    group_members: int = Field(default=64, ge=1)
+    """Best-known items of an attribute value or entity that it listens to."""
     min_distinct_users: int = Field(default=2, ge=1)
     """A behaviour edge needs at least this many different users."""
     half_life_days: float = Field(default=56, gt=0)
@@ -111,6 +124,12 @@ class GraphSettings(Section):
     """Items with fewer users at the cutoff have no id vector and live from content alone."""
     price_bands: int = Field(default=10, ge=2)
     """Quantile bands of price within a category."""
+    knowledge: str | None = None
+    """Path or fsspec URI of a table (CSV or parquet) with `head`, `relation`, `tail`, for the relation 'knowledge':
+    heads and tails that are item ids are items, all others entities."""
+    rules: str | None = None
+    """Path or fsspec URI of a merchandiser's table (CSV or parquet) with `item_id`, `other_item_id` and `rule`:
+    'never_together' (no list holds both) or 'always_with' (neighbours in the graph)."""
     max_isolated_share: Share = 0.5
     """A graph with a larger share of isolated items stops the run."""
     max_hub_share: Share = 0.2

@@ -19,6 +19,7 @@ from torch import Tensor
 from components.measures.baselines import Baseline, OwnFrequency
 from components.measures.ranking import Ranked, top_lists
 from components.model.histories import Histories
+from components.model.rules import NO_LIST_RULES, ListRules, ruled_top_k
 from components.model.score import REPEAT, Scorer
 
 NEW_ITEMS = "new_items"
@@ -113,10 +114,11 @@ def rank_users(
     k: int,
     track: Track,
     settings: Sequence[str] = SETTINGS,
+    rules: ListRules = NO_LIST_RULES,
 ) -> Mapping[str, Mapping[str, Ranked]]:
     """Users (R,) as rows of `seen` (U, I) -> setting -> entrant -> their lists (R, k).
 
-    Chunks are worked on side by side, each by one thread.
+    Chunks are worked on side by side, each by one thread. The model's lists keep `rules`, as those that are served.
     """
     step = max(1, _CHUNK_SCORES // max(seen.shape[1], 1))
     chunks = [rows[start : start + step] for start in range(0, len(rows), step)]
@@ -125,7 +127,7 @@ def rank_users(
     }
 
     def work(chunk: np.ndarray) -> dict[tuple[str, str], Ranked]:
-        return _rank_chunk(entrants, chunk, seen=seen, k=k, settings=settings)
+        return _rank_chunk(entrants, chunk, seen=seen, k=k, settings=settings, rules=rules)
 
     num_workers = torch.get_num_threads()
     with one_thread(), ThreadPoolExecutor(num_workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
@@ -141,7 +143,13 @@ def rank_users(
 
 
 def _rank_chunk(
-    entrants: Sequence[Entrant], rows: np.ndarray, *, seen: sp.csr_matrix, k: int, settings: Sequence[str]
+    entrants: Sequence[Entrant],
+    rows: np.ndarray,
+    *,
+    seen: sp.csr_matrix,
+    k: int,
+    settings: Sequence[str],
+    rules: ListRules,
 ) -> dict[tuple[str, str], Ranked]:
     had = seen[rows]
     user_N = torch.from_numpy(np.repeat(np.arange(len(rows)), np.diff(had.indptr)))
@@ -153,5 +161,8 @@ def _rank_chunk(
                 continue
             if setting == NEW_ITEMS:
                 scores_BI[user_N, item_N] = -torch.inf
-            lists[setting, entrant.name] = top_lists(scores_BI, k=k)
+            if rules and entrant.name == MODEL:
+                lists[setting, entrant.name] = ruled_top_k(scores_BI, rules, k=k)[0].numpy()
+            else:
+                lists[setting, entrant.name] = top_lists(scores_BI, k=k)
     return lists

@@ -107,6 +107,7 @@ def measure(context: StepContext, bundle: Bundle, split: TimeSplit) -> Measured:
         seen=known.seen,
         k=settings.cutoff_k,
         track=track("ranking all items for all users"),
+        rules=bundle.rules,
     )
     # Of the users who took something, those to whom something of it was new.
     has_new = np.diff(new.indptr)[rows] > 0

@@ -9,6 +9,7 @@ import torch
 
 from components.core.errors import ContractError
 from components.core.sections import GraphSettings
+from components.model.item_graph import ITEM
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class RelationCounts:
 
     edges: int
     isolated_items: int  # items that hear from nobody
-    largest_hub_share: float  # share of the edges that start at one item
+    largest_hub_share: float  # share of the edges that start at one item; 0 over nodes that are made to be shared
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class GraphCounts:
     items: int
     warm_items: int  # with users enough for an id vector
     edges: int
+    other_nodes: dict[str, int]  # attribute values, entities, users
     isolated_items: int  # items that hear from nobody in any relation
     isolated_warm_items: int
     relations: dict[str, RelationCounts]
@@ -36,22 +38,26 @@ class GraphCounts:
 
 
 def count(graph: Any, *, is_warm_I: torch.Tensor) -> GraphCounts:
-    """Counts of a DGL item graph."""
-    relations = {}
-    heard_I = torch.zeros(graph.num_nodes(), dtype=torch.bool)
-    for _, name, _ in graph.canonical_etypes:
-        in_degree_I, out_degree_I = graph.in_degrees(etype=name), graph.out_degrees(etype=name)
-        edges = graph.num_edges(name)
-        relations[name] = RelationCounts(
-            edges=edges,
-            isolated_items=int((in_degree_I == 0).sum()),
-            largest_hub_share=float(out_degree_I.max()) / edges if edges else 0.0,
-        )
-        heard_I |= in_degree_I > 0
+    """Counts of a DGL item graph. A relation over other nodes counts the edges of both of its directions."""
+    relations: dict[str, RelationCounts] = {}
+    heard_I = torch.zeros(graph.num_nodes(ITEM), dtype=torch.bool)
+    for edge_type in graph.canonical_etypes:
+        source_kind, name, target_kind = edge_type
+        edges = graph.num_edges(edge_type)
+        before = relations.get(name, RelationCounts(edges=0, isolated_items=0, largest_hub_share=0.0))
+        isolated, hub = before.isolated_items, before.largest_hub_share
+        if target_kind == ITEM:
+            hears_I = graph.in_degrees(etype=edge_type) > 0
+            isolated = int((~hears_I).sum())
+            heard_I |= hears_I
+        if source_kind == ITEM and target_kind == ITEM and edges:
+            hub = float(graph.out_degrees(etype=edge_type).max()) / edges
+        relations[name] = RelationCounts(edges=before.edges + edges, isolated_items=isolated, largest_hub_share=hub)
     return GraphCounts(
-        items=graph.num_nodes(),
+        items=graph.num_nodes(ITEM),
         warm_items=int(is_warm_I.sum()),
         edges=sum(one.edges for one in relations.values()),
+        other_nodes={kind: graph.num_nodes(kind) for kind in graph.ntypes if kind != ITEM},
         isolated_items=int((~heard_I).sum()),
         isolated_warm_items=int((is_warm_I & ~heard_I).sum()),
         relations=relations,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -24,7 +25,10 @@ class PaidPrices:
     def of(cls, *, item_E: Ints, price_E: npt.NDArray[np.float64], moment_E: Ints, num_items: int) -> PaidPrices:
         """Events in any order; nan where no price is known."""
         known = np.flatnonzero(~np.isnan(price_E))
-        order = known[np.lexsort((price_E[known], item_E[known]))]
+        # One integer an event sorts several times faster than two columns; a shop has few different prices.
+        values, code = np.unique(price_E[known], return_inverse=True)
+        key = torch.from_numpy(item_E[known] * (len(values) + 1) + code)
+        order = known[torch.argsort(key, stable=True).numpy()]
         return cls(item_E[order], price_E[order], moment_E[order], num_items)
 
     def medians(self, *, before_us: int) -> Floats:

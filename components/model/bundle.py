@@ -31,6 +31,7 @@ from components.model.golden import Golden
 from components.model.linear_filter import FilterRows, strongest_per_row
 from components.model.propagation import TwoHop
 from components.model.recommender import Recommender
+from components.model.rules import NO_LIST_RULES, ListRules
 from components.model.score import Scorer, ScoreWeights
 from components.model.terms import CountedTerms, Popularity
 from components.model.user_vector import StatisticsScaling, UserVector
@@ -64,7 +65,15 @@ class ItemTable:
 class Bundle:
     """A loaded bundle."""
 
-    def __init__(self, *, manifest: Manifest, facts: dict[str, Any], items: ItemTable, scorer: Scorer) -> None:
+    def __init__(
+        self,
+        *,
+        manifest: Manifest,
+        facts: dict[str, Any],
+        items: ItemTable,
+        scorer: Scorer,
+        rules: ListRules = NO_LIST_RULES,
+    ) -> None:
         self.sha256 = manifest.content_sha256
         self.run_id = manifest.run_id
         self.as_of = manifest.as_of
@@ -73,6 +82,7 @@ class Bundle:
         self.facts = facts
         self.items = items
         self.scorer = scorer
+        self.rules = rules  # every list that is served or judged keeps them
         self.statistics_names: tuple[str, ...] = scorer.scaling.names
         self.golden = Golden.from_json(facts["golden"])
 
@@ -92,7 +102,11 @@ class Bundle:
             )
         items_table = pq.read_table(folder / "items.parquet")
         scorer = _read_scorer(folder, facts, items_table)
-        return cls(manifest=manifest, facts=facts, items=_item_table(items_table), scorer=scorer)
+        items = _item_table(items_table)
+        # A bundle from before there were rules has none.
+        known = folder / "rules.parquet"
+        rules = ListRules.of(pq.read_table(known), items.index) if known.is_file() else NO_LIST_RULES
+        return cls(manifest=manifest, facts=facts, items=items, scorer=scorer, rules=rules)
 
 
 def verified_manifest(folder: Path) -> Manifest:

@@ -1,13 +1,16 @@
 """The item graph as DGL holds it, its file form, and the matrices that the encoders multiply with.
 
-An edge j -> i of a relation says that item i hears from item j; the weights into an item sum to 1. On disk it is one
-parquet table (relation, source, target, weight), sorted: no pickle, equal graphs give equal bytes.
+An edge j -> i of a relation says that item i hears from item j; the weights into an item sum to 1. Nodes of another
+kind (attribute values, entities, users) hear from items and items from them, by a relation of the same name each way.
+On disk it is one parquet table of edges, sorted, and one of the other nodes' names: no pickle, equal graphs give equal
+bytes.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,73 +23,165 @@ import scipy.sparse as sp
 import torch
 
 from components.core.artifact import write_parquet
-from components.model.propagation import SparseMatrix
+from components.model.propagation import Relation, SparseMatrix, TwoHop
 
 # Else dgl writes a configuration file to the home directory and prints.
 os.environ.setdefault("DGLBACKEND", "pytorch")
 
 ITEM = "item"
+EDGES = pa.schema(
+    [
+        ("relation", pa.string()),
+        ("source_kind", pa.string()),
+        ("target_kind", pa.string()),
+        ("source", pa.int32()),
+        ("target", pa.int32()),
+        ("weight", pa.float32()),
+    ]
+)
+NODES = pa.schema([("kind", pa.string()), ("node", pa.int32()), ("name", pa.string())])
 
 
-def to_heterograph(relations: Mapping[str, sp.csr_matrix]) -> Any:
-    """(I, I) row-normalised matrices by relation -> dgl.DGLGraph with one node type and `weight` on every edge."""
+@dataclass(frozen=True, kw_only=True)
+class NodeRelation:
+    """Items that meet in N nodes of another kind."""
+
+    kind: str  # the nodes' type; no two relations share one
+    names: Sequence[str]  # N
+    gather: sp.csr_matrix  # (N, I) row-normalised: what a node hears from its items
+    spread: sp.csr_matrix  # (I, N) row-normalised: what an item hears from its nodes
+
+
+@dataclass(frozen=True)
+class TwoHopMatrices:
+    """What is left of a NodeRelation without its names."""
+
+    gather: sp.csr_matrix  # (N, I)
+    spread: sp.csr_matrix  # (I, N)
+
+
+def to_heterograph(relations: Mapping[str, sp.csr_matrix | NodeRelation]) -> Any:
+    """Matrices by relation -> dgl.DGLGraph: (item, name, item), or (item, name, kind) and (kind, name, item)."""
     import dgl
 
-    num_items = next(iter(relations.values())).shape[0]
+    num_nodes: dict[str, int] = {}
     edges, weights = {}, {}
-    for name, matrix in relations.items():
+    for (source_kind, name, target_kind), matrix in _by_edge_type(relations).items():
+        num_nodes[target_kind], num_nodes[source_kind] = matrix.shape
         coo = sp.csr_matrix(matrix).tocoo()
-        edge_type = (ITEM, name, ITEM)
+        edge_type = (source_kind, name, target_kind)
         edges[edge_type] = (torch.from_numpy(coo.col.astype(np.int64)), torch.from_numpy(coo.row.astype(np.int64)))
         weights[edge_type] = torch.from_numpy(coo.data.astype(np.float32))
-    graph = dgl.heterograph(edges, num_nodes_dict={ITEM: num_items})
+    graph = dgl.heterograph(edges, num_nodes_dict=num_nodes)
     for edge_type, weight_E in weights.items():
         graph.edges[edge_type].data["weight"] = weight_E
     return graph
 
 
-def matrices(graph: Any, *, items: npt.NDArray[np.int64] | None = None) -> dict[str, sp.csr_matrix]:
-    """relation -> (I, I) row-normalised matrix; with `items`, of the induced sub-graph, normalised again."""
-    found = {}
-    for _, name, _ in graph.canonical_etypes:
-        source, target = graph.edges(etype=name)
-        weight = graph.edges[name].data["weight"].numpy()
-        shape = (graph.num_nodes(), graph.num_nodes())
-        matrix = sp.csr_matrix((weight, (target.numpy(), source.numpy())), shape=shape)
+def matrices(graph: Any, *, items: npt.NDArray[np.int64] | None = None) -> dict[str, sp.csr_matrix | TwoHopMatrices]:
+    """relation -> (I, I) row-normalised matrix, or the two over other nodes.
+
+    With `items`, of the sub-graph that these items and all other nodes induce, normalised again.
+    """
+    found: dict[str, sp.csr_matrix | TwoHopMatrices] = {}
+    halves: dict[str, dict[str, sp.csr_matrix]] = {}
+    for edge_type in graph.canonical_etypes:
+        source_kind, name, target_kind = edge_type
+        matrix = _of_edge_type(graph, edge_type)
         if items is not None:
-            matrix = _normalised(matrix[items][:, items])
-        found[name] = matrix
-    return found
+            matrix = matrix[items] if target_kind == ITEM else matrix
+            matrix = row_normalised(matrix[:, items] if source_kind == ITEM else matrix)
+        if source_kind == target_kind:
+            found[name] = matrix
+        else:
+            halves.setdefault(name, {})["spread" if target_kind == ITEM else "gather"] = matrix
+    return found | {name: TwoHopMatrices(**both) for name, both in halves.items()}
 
 
-def to_torch(relations: Mapping[str, sp.csr_matrix]) -> dict[str, SparseMatrix]:
+def to_torch(relations: Mapping[str, sp.csr_matrix | TwoHopMatrices]) -> dict[str, Relation]:
     """What the encoders read."""
-    return {name: SparseMatrix.from_scipy(matrix) for name, matrix in relations.items()}
+    return {
+        name: TwoHop(SparseMatrix.from_scipy(one.gather), SparseMatrix.from_scipy(one.spread))
+        if isinstance(one, TwoHopMatrices)
+        else SparseMatrix.from_scipy(one)
+        for name, one in relations.items()
+    }
 
 
 def write_edges(graph: Any, path: Path) -> None:
-    """The graph's edges, sorted by relation, target and source."""
-    parts = []
-    for name, matrix in sorted(matrices(graph).items()):
+    """The graph's edges, sorted by relation, kinds, target and source."""
+    parts = [EDGES.empty_table()]
+    for edge_type in sorted(graph.canonical_etypes, key=lambda one: (one[1], one[0], one[2])):
+        source_kind, name, target_kind = edge_type
+        matrix = _of_edge_type(graph, edge_type)
         matrix.sort_indices()
         target = np.repeat(np.arange(matrix.shape[0], dtype=np.int32), np.diff(matrix.indptr))
-        relation = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(target), dtype=np.int32)), pa.array([name]))
-        columns = [relation.cast(pa.string()), pa.array(matrix.indices.astype(np.int32)), pa.array(target)]
-        parts.append(pa.table([*columns, pa.array(matrix.data)], names=["relation", "source", "target", "weight"]))
+        texts = [pa.repeat(pa.scalar(text), len(target)) for text in (name, source_kind, target_kind)]
+        numbers = [matrix.indices.astype(np.int32), target, matrix.data]
+        parts.append(pa.table([*texts, *map(pa.array, numbers)], schema=EDGES))
     write_parquet(pa.concat_tables(parts), path)
 
 
-def read_graph(path: Path, *, num_items: int, relations: tuple[str, ...]) -> Any:
-    """The graph that `write_edges` wrote; relations without an edge are there, empty."""
-    table = pq.read_table(path)
-    found = {}
+def write_nodes(relations: Mapping[str, sp.csr_matrix | NodeRelation], path: Path) -> None:
+    """The names of nodes other than items, by kind and number."""
+    parts = [NODES.empty_table()]
+    for one in sorted((one for one in relations.values() if isinstance(one, NodeRelation)), key=lambda one: one.kind):
+        numbers = np.arange(len(one.names), dtype=np.int32)
+        columns = [pa.repeat(pa.scalar(one.kind), len(numbers)), pa.array(numbers), pa.array(one.names, pa.string())]
+        parts.append(pa.table(columns, schema=NODES))
+    write_parquet(pa.concat_tables(parts), path)
+
+
+def read_graph(edges: Path, *, nodes: Path, num_items: int, relations: tuple[str, ...]) -> Any:
+    """The graph that `write_edges` and `write_nodes` wrote; relations without an edge are there, empty."""
+    counts = pq.read_table(nodes, columns=["kind"])["kind"].value_counts().to_pylist()
+    num_nodes = {ITEM: num_items} | {count["values"]: count["counts"] for count in counts}
+    table = pq.read_table(edges, read_dictionary=["relation", "source_kind", "target_kind"])
+    found: dict[str, sp.csr_matrix | NodeRelation] = {}
     for name in relations:
         rows = table.filter(pc.equal(table["relation"], name))
-        entries = (rows["weight"].to_numpy(), (rows["target"].to_numpy(), rows["source"].to_numpy()))
-        found[name] = sp.csr_matrix(entries, shape=(num_items, num_items), dtype=np.float32)
+        kinds = set(rows["source_kind"].unique().to_pylist()) - {ITEM}
+        if kinds:
+            (kind,) = kinds
+            shape = (num_nodes[kind], num_items)
+            gather = _matrix(rows.filter(pc.equal(rows["target_kind"], kind)), shape)
+            spread = _matrix(rows.filter(pc.equal(rows["source_kind"], kind)), shape[::-1])
+            found[name] = NodeRelation(kind=kind, names=(), gather=gather, spread=spread)
+        else:
+            found[name] = _matrix(rows, (num_items, num_items))
     return to_heterograph(found)
 
 
-def _normalised(matrix: sp.csr_matrix) -> sp.csr_matrix:
-    total = np.asarray(matrix.sum(axis=1)).ravel()
-    return sp.csr_matrix(sp.diags(np.where(total > 0, 1 / np.maximum(total, 1e-12), 0)) @ matrix, dtype=np.float32)
+def row_normalised(matrix: sp.csr_matrix) -> sp.csr_matrix:
+    """Rows that sum to 1, or are empty."""
+    rows = sp.csr_matrix(matrix, dtype=np.float32, copy=True)
+    total = np.asarray(rows.sum(axis=1)).ravel()
+    rows.data /= np.repeat(np.maximum(total, 1e-12), np.diff(rows.indptr)).astype(np.float32)
+    return rows
+
+
+def _by_edge_type(
+    relations: Mapping[str, sp.csr_matrix | NodeRelation],
+) -> dict[tuple[str, str, str], sp.csr_matrix]:
+    """(kind of source, relation, kind of target) -> (targets, sources)."""
+    found = {}
+    for name, one in relations.items():
+        if isinstance(one, NodeRelation):
+            found[ITEM, name, one.kind] = one.gather
+            found[one.kind, name, ITEM] = one.spread
+        else:
+            found[ITEM, name, ITEM] = one
+    return found
+
+
+def _of_edge_type(graph: Any, edge_type: tuple[str, str, str]) -> sp.csr_matrix:
+    """(targets, sources)."""
+    source, target = graph.edges(etype=edge_type)
+    weight = graph.edges[edge_type].data["weight"].numpy()
+    shape = (graph.num_nodes(edge_type[2]), graph.num_nodes(edge_type[0]))
+    return sp.csr_matrix((weight, (target.numpy(), source.numpy())), shape=shape)
+
+
+def _matrix(rows: pa.Table, shape: tuple[int, int]) -> sp.csr_matrix:
+    entries = (rows["weight"].to_numpy(), (rows["target"].to_numpy(), rows["source"].to_numpy()))
+    return sp.csr_matrix(entries, shape=shape, dtype=np.float32)

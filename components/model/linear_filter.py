@@ -66,22 +66,36 @@ def strongest_per_row(matrix: sp.csr_matrix, *, count: int, first_row: int = 0) 
 
     `first_row` is the row number that the matrix's first row has in the square matrix it was cut from.
     """
-    ordered = sp.csr_matrix(matrix, dtype=np.float32, copy=True)
-    chosen, lengths = [np.zeros(0, dtype=np.int64)], np.zeros(matrix.shape[0], dtype=np.int64)
-    for row in range(matrix.shape[0]):
-        first, last = ordered.indptr[row], ordered.indptr[row + 1]
-        data = ordered.data[first:last]
-        data[ordered.indices[first:last] == first_row + row] = 0
-        # A row is mostly faint entries: its own partition is cheaper than a dense one over all items.
-        best = (
-            np.argpartition(data, len(data) - count)[len(data) - count :] if len(data) > count else np.arange(len(data))
-        )
-        best = best[data[best] > 0]
-        chosen.append(first + best)
-        lengths[row] = len(best)
-    places = np.concatenate(chosen)
-    indptr = np.concatenate([[0], np.cumsum(lengths)])
-    strongest = sp.csr_matrix((ordered.data[places], ordered.indices[places], indptr), shape=matrix.shape)
+    rows = sp.csr_matrix(matrix, dtype=np.float32)
+    return _strongest(rows, count=count, first_row=first_row)
+
+
+def strongest_entries(matrix: sp.csr_matrix, *, count: int) -> sp.csr_matrix:
+    """The largest `count` positive entries of each row of any matrix, columns sorted."""
+    return _strongest(sp.csr_matrix(matrix, dtype=np.float32), count=count, first_row=None)
+
+
+def _strongest(rows: sp.csr_matrix, *, count: int, first_row: int | None) -> sp.csr_matrix:
+    lengths = np.diff(rows.indptr)
+    data, is_kept = rows.data.copy(), np.zeros(rows.nnz, dtype=bool)
+    short = np.flatnonzero(lengths <= count)
+    if len(short):
+        ends = np.cumsum(lengths[short])
+        place = np.arange(int(ends[-1])) + np.repeat(rows.indptr[short] - (ends - lengths[short]), lengths[short])
+        is_kept[place] = data[place] > 0
+        if first_row is not None:
+            is_kept[place] &= rows.indices[place] != np.repeat(short, lengths[short]) + first_row
+    # A row is mostly faint entries: its own partition is cheaper than a dense one over all items.
+    for row in np.flatnonzero(lengths > count).tolist():
+        first, last = rows.indptr[row], rows.indptr[row + 1]
+        of_row = data[first:last]
+        if first_row is not None:
+            of_row[rows.indices[first:last] == first_row + row] = 0
+        best = np.argpartition(of_row, len(of_row) - count)[len(of_row) - count :]
+        is_kept[first + best[of_row[best] > 0]] = True
+    places = np.flatnonzero(is_kept)
+    indptr = np.searchsorted(places, rows.indptr)
+    strongest = sp.csr_matrix((data[places], rows.indices[places], indptr), shape=rows.shape)
     strongest.sort_indices()
     return strongest
 

@@ -48,7 +48,12 @@ def read_snapshot(
     """`items` (I,) restricts everything to these; None keeps all. `attributes` are of the same items."""
     folder = cutoff_folder(cutoff)
     nodes = artifact.table(f"{folder}/nodes.parquet")
-    whole = read_graph(artifact.path(f"{folder}/edges.parquet"), num_items=len(nodes), relations=relations)
+    whole = read_graph(
+        artifact.path(f"{folder}/edges.parquet"),
+        nodes=artifact.path(f"{folder}/other_nodes.parquet"),
+        num_items=len(nodes),
+        relations=relations,
+    )
     rows = load_file(artifact.path(f"{folder}/filter.safetensors"))
     ever, recent = nodes["distinct_users"].to_numpy(), nodes["recent_users"].to_numpy()
     if items is None:

@@ -136,6 +136,7 @@ def _run(context: StepContext) -> StepReport:
             cutoff=split.cutoff,
             facts=facts,
         )
+        context.output.write_table("rules.parquet", context.inputs["graph"].table("rules.parquet"))
         write_encoder(context.output, model=shipped.model, attributes=shipped.attributes, graph=shipped.graph)
         history = [{"epoch": one.number, "loss": one.loss, "validation": one.validation} for one in first.epochs]
         context.output.path("training.json").write_text(json.dumps({**facts, "history": history}, indent=1))

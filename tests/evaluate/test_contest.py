@@ -23,6 +23,7 @@ from components.measures.interactions import Interactions
 from components.model.bundle import Bundle
 from components.model.histories import Histories
 from components.model.ranking import top_k
+from components.model.rules import ListRules
 from components.model.score import ScoreWeights
 
 NUM_ITEMS = 6
@@ -82,6 +83,21 @@ def test_the_model_is_asked_for_each_setting_and_masked_by_the_whole_log(known: 
     assert sorted(scorer.asked) == [False, True]
     assert lists[ALL_ITEMS]["model"].tolist() == [[5, 4]] * 3
     assert lists[NEW_ITEMS]["model"].tolist() == [[4, 3], [3, 2], [5, 4]]
+
+
+def test_the_models_lists_keep_the_rules_and_a_baselines_do_not(known: Interactions) -> None:
+    """Of 5 and 4, which never stand together, the better stays."""
+    scorer = Scorer(is_shared=False)
+    model = ModelEntrant(scorer, histories=Histories.empty(4), statistics=torch.zeros(4, 1))  # type: ignore[arg-type]
+    popularity = AllTimePopularity()
+    popularity.fit(known)
+    entrants = [model, BaselineEntrant(popularity)]
+    rules = ListRules({4: frozenset({5}), 5: frozenset({4})})
+    asked = {"rows": np.array([0, 1, 2]), "seen": known.seen, "k": 2, "track": no_bar}
+    lists, free = rank_users(entrants, **asked, rules=rules), rank_users(entrants, **asked)
+    assert lists[ALL_ITEMS]["model"].tolist() == [[5, 3]] * 3
+    assert lists[NEW_ITEMS]["model"].tolist() == [[4, 3], [3, 2], [5, 3]]
+    assert lists[ALL_ITEMS]["popularity"].tolist() == free[ALL_ITEMS]["popularity"].tolist()
 
 
 def test_own_frequency_takes_no_part_where_own_items_are_left_out(known: Interactions) -> None:

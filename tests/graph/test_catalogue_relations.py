@@ -6,13 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
-from small_log import bought, entries, log, row_sums
+from small_log import bought, entries, log, row_sums, viewed
 
 from components.core.errors import SettingsError
 from components.core.sections import GraphSettings
-from components.graph.relations import RELATIONS, build_relation, price_bands
+from components.graph.kinds import price_bands
+from components.graph.relations import BEHAVIOUR_RELATIONS, RELATIONS, build_relation
 from components.graph.world import ItemWorld
+from components.model.rules import RULES
 
 SETTINGS = GraphSettings(group_neighbours_per_item=2)
 
@@ -98,7 +101,7 @@ def test_what_was_paid_stands_in_for_a_price_that_is_not_listed(world: Callable[
     assert shop.price_I.tolist() == pytest.approx([2, 7, 3, np.nan], nan_ok=True)
 
 
-@pytest.mark.parametrize("name", sorted(set(RELATIONS) - {"co_purchase"}))
+@pytest.mark.parametrize("name", sorted(set(RELATIONS) - BEHAVIOUR_RELATIONS))
 def test_a_shop_without_a_catalogue_has_no_such_edges(name: str, world: Callable[..., ItemWorld]) -> None:
     shop = world(popular(a=3, b=2))
     matrix = build_relation(name, shop, SETTINGS)
@@ -111,20 +114,30 @@ def test_no_item_is_its_own_neighbour_and_rows_sum_to_one_or_nothing(
 ) -> None:
     generator = np.random.default_rng(0)
     names = [f"i{n:02d}" for n in range(30)]
-    baskets = [bought(f"u{n}", f"s{n}", *generator.choice(names, 4)) for n in range(80)]
+    baskets = [bought(f"u{n}", f"s{n}", *generator.choice(names, 4), days_ago=0.3) for n in range(80)]
+    looks = [viewed(f"u{n}", f"s{n}", *generator.choice(names, 4)) for n in range(80)]
     catalog = [
-        {"item_id": item, "category": "ab"[n % 2], "brand": "xyz"[n % 3], "price": float(n)}
+        {
+            "item_id": item,
+            "title": f"{['green', 'black', 'red'][n % 3]} tea {n // 3}",
+            "category": "ab"[n % 2],
+            "brand": "xyz"[n % 3],
+            "price": float(n),
+        }
         for n, item in enumerate(names)
     ]
-    shop = world(log(*baskets), catalog)
+    wanted = [{"item_id": "i00", "other_item_id": f"i{n:02d}", "rule": "always_with"} for n in range(30)]
+    shop = world(log(*baskets, *looks), catalog, rules=pa.Table.from_pylist(wanted, RULES))
     settings = GraphSettings(min_distinct_users=1, neighbours_per_item=5, group_neighbours_per_item=3, price_bands=3)
     matrix = build_relation(name, shop, settings)
     assert matrix.diagonal().tolist() == [0] * 30
     assert [total for total in row_sums(matrix) if total != pytest.approx(1) and total != 0] == []
-    assert np.diff(matrix.indptr).max() == (5 if name == "co_purchase" else 3)
+    assert np.diff(matrix.indptr).max() == (5 if name in BEHAVIOUR_RELATIONS else 3)
     assert matrix.nnz > 30
 
 
 def test_an_unknown_relation_names_the_known_ones_and_the_file(world: Callable[..., ItemWorld]) -> None:
-    with pytest.raises(SettingsError, match=r"graph\.relations names 'co_buy'; known: co_purchase, price_band, .*\.py"):
+    with pytest.raises(
+        SettingsError, match=r"graph\.relations names 'co_buy'; known: always_with, attribute, co_purchase, .*\.py"
+    ):
         build_relation("co_buy", world(popular(a=1)), SETTINGS)

@@ -11,7 +11,9 @@ from small_log import CUTOFF, ONE_IS_ENOUGH, bought, entries, log, worlds
 
 from components.core.sections import GraphSettings
 from components.graph import session_pairs
-from components.graph.relations import build_relation, co_purchase
+from components.graph.behaviour import co_purchase
+from components.graph.relations import build_relation
+from components.graph.session_pairs import BOUGHT
 from components.graph.world import ItemWorld
 
 NO_DECAY = GraphSettings(min_distinct_users=1, half_life_days=1e9)
@@ -41,17 +43,28 @@ def test_what_is_old_counts_half_after_each_half_life(world: Callable[..., ItemW
 
 
 def test_one_household_that_repeats_a_pair_makes_no_edge(world: Callable[..., ItemWorld]) -> None:
-    settings = GraphSettings(min_distinct_users=2)
     repeated = [bought("u1", f"s{n}", "a", "b") for n in range(9)]
-    shop = world(log(*repeated, bought("u2", "t", "a", "c"), bought("u3", "t3", "a", "c")))
-    assert set(entries(co_purchase(shop, settings), shop)) == {"a<c", "c<a"}
-    shop = world(log(*repeated, bought("u2", "t", "b", "a")))
-    assert set(entries(co_purchase(shop, settings), shop)) == {"a<b", "b<a"}
+    shop = world(log(*repeated, bought("u2", "t", "a", "c"), bought("u3", "t3", "a", "c")), min_distinct_users=2)
+    assert set(entries(co_purchase(shop, NO_DECAY), shop)) == {"a<c", "c<a"}
+    shop = world(log(*repeated, bought("u2", "t", "b", "a")), min_distinct_users=2)
+    assert entries(co_purchase(shop, NO_DECAY), shop) == pytest.approx({"a<b": 1, "b<a": 1})
+
+
+@pytest.mark.parametrize("floor", [1, 2, 3, 4])
+def test_the_floor_counts_people_whatever_it_is_and_as_of_each_cutoff(tmp_path: Path, floor: int) -> None:
+    """u1 comes twice, then u2, then u1 again, then u3: a day apart, the last half a day before the cutoff."""
+    events = log(
+        *(bought(user, f"s{n}", "a", "b", days_ago=4.5 - n) for n, user in enumerate(["u1", "u1", "u2", "u1", "u3"]))
+    )
+    cutoffs = [CUTOFF - timedelta(days=days) for days in (4, 3, 2, 1, 0)]
+    shops = worlds(tmp_path, events, cutoffs=cutoffs, min_distinct_users=floor)
+    people = [1, 1, 2, 2, 3]
+    assert [bool(entries(co_purchase(shop, NO_DECAY), shop)) for shop in shops] == [n >= floor for n in people]
 
 
 def test_anonymous_sessions_count_as_a_person_each(world: Callable[..., ItemWorld]) -> None:
-    shop = world(log(bought(None, "s1", "a", "b"), bought(None, "s2", "b", "a")))
-    found = entries(co_purchase(shop, GraphSettings(min_distinct_users=2)), shop)
+    shop = world(log(bought(None, "s1", "a", "b"), bought(None, "s2", "b", "a")), min_distinct_users=2)
+    found = entries(co_purchase(shop, NO_DECAY), shop)
     assert set(found) == {"a<b", "b<a"}
     assert shop.users_I.tolist() == [2, 2]
 
@@ -64,14 +77,14 @@ def test_only_what_is_bought_is_bought_together(world: Callable[..., ItemWorld])
 def test_an_item_twice_in_a_basket_is_there_once_and_not_beside_itself(world: Callable[..., ItemWorld]) -> None:
     shop = world(log(bought("u1", "s1", "a", "a", "b")))
     assert set(entries(co_purchase(shop, NO_DECAY), shop)) == {"a<b", "b<a"}
-    assert shop.pairs.counts(cutoff=shop.cutoff_days, half_life_days=1e9, min_distinct_users=1)[2] == pytest.approx([1])
+    assert shop.pairs[BOUGHT].counts(cutoff=shop.cutoff_days, half_life_days=1e9)[2] == pytest.approx([1])
 
 
 def test_a_wholesalers_basket_is_left_out(world: Callable[..., ItemWorld], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session_pairs, "MAX_SESSION_ITEMS", 3)
     shop = world(log(bought("u1", "s1", "a", "b", "c", "d"), bought("u2", "s2", "a", "b", "c")))
     assert set(entries(co_purchase(shop, NO_DECAY), shop)) == {"a<b", "b<a", "a<c", "c<a", "b<c", "c<b"}
-    _, _, met = shop.pairs.counts(cutoff=shop.cutoff_days, half_life_days=1e9, min_distinct_users=1)
+    _, _, met = shop.pairs[BOUGHT].counts(cutoff=shop.cutoff_days, half_life_days=1e9)
     assert met == pytest.approx([1, 1, 1])
 
 

@@ -12,7 +12,7 @@ import torch
 from components.core.errors import ContractError
 from components.core.sections import GraphSettings
 from components.graph.checks import GraphCounts, count, refuse_unfit
-from components.model.item_graph import to_heterograph
+from components.model.item_graph import NodeRelation, to_heterograph
 
 
 def graph_of(*edges: tuple[int, int], num_items: int = 4) -> Any:
@@ -73,3 +73,16 @@ def test_a_hub_that_speaks_to_many_is_refused_and_a_small_relation_has_none() ->
         refuse_unfit(star(502), GraphSettings())
     refuse_unfit(star(502), GraphSettings(max_hub_share=0.6))
     refuse_unfit(star(400), GraphSettings())
+
+
+def test_other_nodes_are_counted_apart_and_are_no_hubs() -> None:
+    """One value that all items share; nobody hears from item 3 in any other way."""
+    met = sp.csr_matrix(([1.0, 1.0], ([0, 1], [1, 0])), shape=(4, 4), dtype=np.float32)
+    gather = sp.csr_matrix(np.full((1, 4), 0.25, dtype=np.float32))
+    shared = NodeRelation(kind="value", names=["tea"], gather=gather, spread=sp.csr_matrix(np.ones((4, 1), np.float32)))
+    counts = count(to_heterograph({"met": met, "shares": shared}), is_warm_I=torch.ones(4, dtype=torch.bool))
+    assert (counts.items, counts.other_nodes, counts.edges) == (4, {"value": 1}, 2 + 8)
+    assert (counts.isolated_items, counts.isolated_warm_items) == (0, 0)
+    shares = counts.relations["shares"]
+    assert (shares.edges, shares.isolated_items, shares.largest_hub_share) == (8, 0, 0)
+    refuse_unfit(counts, GraphSettings())

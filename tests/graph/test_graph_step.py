@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -21,6 +22,7 @@ from components.core.settings import Settings, load_settings
 from components.core.split import TimeSplit, cutoff_folder
 from components.core.step import execute
 from components.core.store import Store
+from components.graph.relations import RELATIONS
 from components.graph.step import STEP
 
 AS_OF = CUTOFF
@@ -51,10 +53,36 @@ def random_sessions(seed: int, *, days: tuple[float, float] = (0, 60)) -> list[d
     return log(*sessions)
 
 
-def build(settings: Settings, events: Sequence[dict[str, Any]], *, as_of: datetime = AS_OF) -> Artifact:
-    clean = make_clean(settings, events, CATALOG, as_of)
+def build(
+    settings: Settings,
+    events: Sequence[dict[str, Any]],
+    *,
+    as_of: datetime = AS_OF,
+    catalog: Sequence[dict[str, Any]] = CATALOG,
+) -> Artifact:
+    clean = make_clean(settings, events, catalog, as_of)
     ref = execute(STEP, settings=settings, inputs={"clean": clean}, run_id="test").ref
     return Artifact.open(Store(settings.artifact_root), ref.uri, kind="graph")
+
+
+def edges_by_name(artifact: Artifact, cutoff: datetime, item_ids: Sequence[str]) -> dict[tuple[str, str, str], float]:
+    """(relation, who hears, who speaks) -> weight, in names."""
+    folder = cutoff_folder(cutoff)
+    names: dict[str, Sequence[str]] = {"item": item_ids}
+    for row in artifact.table(f"{folder}/other_nodes.parquet").to_pylist():
+        names.setdefault(row["kind"], []).append(row["name"])  # type: ignore[attr-defined]  # lists, all but the items
+    return {
+        (row["relation"], names[row["target_kind"]][row["target"]], names[row["source_kind"]][row["source"]]): row[
+            "weight"
+        ]
+        for row in artifact.table(f"{folder}/edges.parquet").to_pylist()
+    }
+
+
+def expanded_days(artifact: Artifact) -> int:
+    found = re.search(r"pairs of (\d+) of", artifact.manifest.summary)
+    assert found is not None
+    return int(found.group(1))
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +97,9 @@ def artifact(tmp_path_factory: pytest.TempPathFactory, events: list[dict[str, An
 
 def test_every_moment_that_training_and_serving_need_has_its_folder(artifact: Artifact) -> None:
     split = TimeSplit.of(AS_OF, settings_in(Path("/nowhere")).split)
-    per_cutoff = {"edges.parquet", "filter.safetensors", "nodes.parquet"}
+    per_cutoff = {"edges.parquet", "filter.safetensors", "nodes.parquet", "other_nodes.parquet"}
     expected = {f"{cutoff_folder(cutoff)}/{name}" for cutoff in split.graph_cutoffs for name in per_cutoff}
-    assert set(artifact.file_names) == expected | {"counts.json", "items.parquet"}
+    assert set(artifact.file_names) == expected | {"counts.json", "items.parquet", "rules.parquet"}
     assert len(split.graph_cutoffs) == 3
 
 
@@ -86,7 +114,7 @@ def test_counts_and_summary_are_those_of_the_last_graph(artifact: Artifact) -> N
     last = artifact.table(f"{cutoff_folder(AS_OF - timedelta(days=7))}/edges.parquet")
     counts = json.loads(artifact.path("counts.json").read_text())
     assert counts["edges"] == artifact.manifest.rows == last.num_rows
-    assert artifact.manifest.summary.startswith(f"24 items (24 warm, 0 of them isolated), {last.num_rows:,} edges in 4")
+    assert artifact.manifest.summary.startswith(f"24 items (24 warm, 0 of them isolated), {last.num_rows:,} edges in 6")
     assert counts == artifact.manifest.statistics
 
 
@@ -122,7 +150,8 @@ def test_what_comes_after_a_cutoff_changes_no_byte_of_its_graph(
     again = {entry.path: entry.sha256 for entry in after.manifest.files}
     same = {path for path in sha256 if sha256[path] == again[path]}
     assert {path for path in sha256 if path.startswith(cutoff_folder(first))} <= same
-    assert {path for path in sha256 if path.startswith(cutoff_folder(second))} & same == set()
+    of_second = {path for path in sha256 if path.startswith(cutoff_folder(second))}
+    assert of_second & same == {f"{cutoff_folder(second)}/other_nodes.parquet"}  # there are none
 
 
 def test_other_events_before_a_cutoff_change_its_graph(
@@ -136,6 +165,64 @@ def test_other_events_before_a_cutoff_change_its_graph(
     again = {entry.path: entry.sha256 for entry in build(settings_in(tmp_path), changed).manifest.files}
     path = f"{cutoff_folder(first)}/filter.safetensors"
     assert sha256[path] != again[path]
+
+
+def test_a_days_update_expands_that_day_and_equals_the_full_rebuild(
+    events: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """Byte for byte, over all relations, as of the new day."""
+    everything = {"relations": (*RELATIONS, "attribute", "user_item")}
+    next_day = AS_OF + timedelta(days=1)
+    grown = [*events, *(row | {"timestamp": row["timestamp"] + timedelta(days=1)} for row in random_sessions(5)[:60])]
+    grown = [row for row in grown if row["timestamp"] < next_day]
+    grown = [row | {"event_id": str(number)} for number, row in enumerate(grown)]
+    daily = settings_in(tmp_path / "daily", **everything)
+    build(daily, [row for row in grown if row["timestamp"] < AS_OF - timedelta(days=7)], as_of=AS_OF)
+    updated = build(daily, grown, as_of=next_day)
+    anew = build(settings_in(tmp_path / "anew", **everything), grown, as_of=next_day)
+    assert updated.manifest.content_sha256 == anew.manifest.content_sha256
+    assert expanded_days(anew) > 50
+    assert expanded_days(updated) == 1
+
+
+def test_an_item_more_moves_rows_and_changes_nothing_else(events: list[dict[str, Any]], tmp_path: Path) -> None:
+    """Edges by item id are what they were; so are items' rows."""
+    names = (*(set(RELATIONS) - {"similar_text"}), "attribute", "user_item")
+    settings = settings_in(tmp_path / "before", relations=names)
+    before = build(settings, events)
+    after = build(
+        settings_in(tmp_path / "after", relations=names),
+        events,
+        catalog=[{"item_id": "a first item", "category": "new"}, *CATALOG],
+    )
+    ids = [artifact.table("items.parquet")["item_id"].to_pylist() for artifact in (before, after)]
+    assert ids[1] == ["a first item", *ids[0]]
+    for cutoff in TimeSplit.of(AS_OF, settings.split).graph_cutoffs:
+        first, second = (edges_by_name(artifact, cutoff, of) for artifact, of in zip((before, after), ids, strict=True))
+        assert len(first) > 200
+        assert first == second
+
+
+def test_a_knowledge_graph_and_rules_are_read_and_what_they_say_decides_the_key(
+    events: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    rules, knowledge = tmp_path / "rules.csv", tmp_path / "knowledge.csv"
+    rules.write_text("item_id,other_item_id,rule\ni00,i01,never_together\ni02,i03,always_with\ni02,gone,always_with\n")
+    knowledge.write_text("head,relation,tail\ni04,made by,Acme\ni05,made by,Acme\n")
+    names = ("co_purchase", "co_view", "same_category", "always_with", "knowledge")
+    settings = settings_in(tmp_path, rules=str(rules), knowledge=str(knowledge), relations=names)
+    artifact = build(settings, events)
+    assert artifact.table("rules.parquet").num_rows == 3
+    for cutoff in TimeSplit.of(AS_OF, settings.split).graph_cutoffs:
+        edges = edges_by_name(artifact, cutoff, ITEMS)
+        assert {("always_with", "i02", "i03"), ("always_with", "i03", "i02")} <= set(edges)
+        assert {("knowledge", "i04", "made by → Acme"), ("knowledge", "made by → Acme", "i05")} <= set(edges)
+        assert not [edge for edge in edges if {"i00", "i01"} == set(edge[1:])]
+        rows = load_file(artifact.path(f"{cutoff_folder(cutoff)}/filter.safetensors"))
+        row = np.repeat(np.arange(24), np.diff(rows["indptr"]))
+        assert not ((row < 2) & (rows["indices"] < 2)).any()
+    rules.write_text("item_id,other_item_id,rule\ni00,i02,never_together\n")
+    assert build(settings, events).manifest.content_sha256 != artifact.manifest.content_sha256
 
 
 def test_a_log_that_begins_too_late_says_what_to_lower(tmp_path: Path) -> None:

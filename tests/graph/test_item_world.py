@@ -19,13 +19,13 @@ def test_items_are_those_of_log_and_catalogue_in_sorted_order(world: Callable[..
     events = log(bought("u1", "s1", "b"), bought("u1", "s2", "z", days_ago=-3))
     shop = world(events, [{"item_id": "c", "category": "tea"}, {"item_id": "a"}])
     assert list(shop.item_ids) == ["a", "b", "c"]  # z is sold after the cutoff only
-    assert list(shop.attributes["category"]) == [None, None, "tea"]
+    assert shop.catalogue.attributes["category"].to_pylist() == [None, None, "tea"]
 
 
 def test_further_attributes_of_the_catalogue_are_there(world: Callable[..., ItemWorld]) -> None:
     catalog = [{"item_id": "a", "attributes": [("size", "large"), ("colour", "red")]}, {"item_id": "b"}]
     shop = world(bought("u1", "s1", "c"), catalog)
-    assert {name: list(values) for name, values in shop.attributes.items()} == {
+    assert {name: values.to_pylist() for name, values in shop.catalogue.attributes.items()} == {
         "category": [None] * 3,
         "brand": [None] * 3,
         "size": ["large", None, None],
@@ -94,3 +94,15 @@ def test_prices_are_those_paid_before_the_cutoff(tmp_path: Path) -> None:
 def test_decay_halves_with_each_half_life(world: Callable[..., ItemWorld]) -> None:
     shop = world(log(bought("u1", "s1", "a", days_ago=28), bought("u1", "s2", "a", days_ago=14)))
     assert torch.from_numpy(shop.decay(14)).tolist() == pytest.approx([0.25, 0.5])
+
+
+def test_a_users_strongest_items_are_kept_and_equals_go_by_item(world: Callable[..., ItemWorld]) -> None:
+    events = log(
+        bought("u1", "s1", "a", "b", "c", days_ago=20),
+        bought("u1", "s2", "d", days_ago=2),
+        bought("u2", "s3", "a", days_ago=2),
+    )
+    kept = world(events).user_strengths(half_life_days=10, strongest=2).toarray() > 0
+    assert kept.sum(axis=1).tolist() == [2, 1]
+    assert kept[0, 3]
+    assert kept[1, 0]

@@ -1,0 +1,81 @@
+"""Items whose words read alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from small_log import bought, entries, log, row_sums
+
+from components.core.sections import GraphSettings
+from components.graph import similar_texts
+from components.graph.relations import build_relation
+from components.graph.similar_texts import text_neighbours
+from components.graph.world import ItemWorld
+
+TEAS = ["green tea leaves", "green tea bags", "black tea leaves"]
+TOOLS = ["claw hammer", "sledge hammer", "hammer handle"]
+
+
+def titled(**titles: str | None) -> list[dict[str, Any]]:
+    return [{"item_id": item, "title": title} for item, title in titles.items()]
+
+
+def test_texts_are_most_like_those_with_their_words() -> None:
+    found = text_neighbours(pa.array([*TEAS, *TOOLS, None]), neighbours=2)
+    ordered = sorted([*TEAS, *TOOLS])
+    assert found.text_I.tolist() == [*(ordered.index(text) for text in [*TEAS, *TOOLS]), -1]
+    dense = found.similarity_TT.toarray()
+    assert dense.diagonal().tolist() == pytest.approx([1] * 6)
+    teas, tools = found.text_I[:3], found.text_I[3:6]
+    assert dense[np.ix_(teas, tools)].max() == 0
+    assert (dense > 0).sum(axis=1).max() <= 3
+    assert dense[ordered.index("green tea leaves"), ordered.index("green tea bags")] > 0.3
+
+
+def test_a_misspelt_word_is_still_alike() -> None:
+    found = text_neighbours(
+        pa.array(["strawberry yoghurt", "strawbery yogurt", "motor oil", "floor wax"]), neighbours=1
+    )
+    ordered = sorted(["strawberry yoghurt", "strawbery yogurt", "motor oil", "floor wax"])
+    pair = [ordered.index("strawberry yoghurt"), ordered.index("strawbery yogurt")]
+    assert found.similarity_TT[pair[0], pair[1]] > 0.3
+
+
+def test_more_texts_than_dimensions_are_reduced_and_still_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(similar_texts, "NUM_DIMENSIONS", 8)
+    texts = [f"{colour} {thing} {n}" for colour in ("red", "blue") for thing in ("jersey", "bottle") for n in range(10)]
+    found = text_neighbours(pa.array(texts), neighbours=5)
+    again = text_neighbours(pa.array(texts), neighbours=5)
+    np.testing.assert_array_equal(found.similarity_TT.toarray(), again.similarity_TT.toarray())
+    ordered = sorted(texts)
+    rows, cols = found.similarity_TT.nonzero()
+    same = [ordered[i].split()[1] == ordered[j].split()[1] for i, j in zip(rows, cols, strict=True)]
+    assert len(same) > 100
+    assert np.mean(same) > 0.95
+
+
+def test_items_hear_from_the_best_known_of_texts_like_theirs(world: Callable[..., ItemWorld]) -> None:
+    sold = {"a": 3, "b": 2, "c": 1, "h": 4}
+    events = log(*(bought(f"{item}{n}", f"{item}{n}", item) for item, count in sold.items() for n in range(count)))
+    catalog = titled(a=TEAS[0], b=TEAS[1], c=TEAS[0], d=TEAS[0], h=TOOLS[0], i=TOOLS[1], j=None)
+    shop = world(events, catalog)
+    matrix = build_relation("similar_text", shop, GraphSettings(group_neighbours_per_item=2))
+    found = entries(matrix, shop)
+    assert {edge for edge in found if edge[0] in "abcdj"} == {"a<b", "a<c", "b<a", "b<c", "c<a", "c<b", "d<a", "d<c"}
+    assert found["i<h"] == 1
+    assert found["d<a"] == pytest.approx(2 / 3, rel=1e-3)  # log 4 and log 2: the same words, one better known
+    assert [round(total, 5) for total in row_sums(matrix)] == [1, 1, 1, 1, 0, 1, 0]
+
+
+def test_words_of_the_category_count_and_case_does_not(world: Callable[..., ItemWorld]) -> None:
+    catalog = [
+        {"item_id": "a", "title": None, "category": "COLD CEREAL"},
+        {"item_id": "b", "title": "cold cereal", "category": None},
+        {"item_id": "c", "title": "motor", "category": "oil"},
+    ]
+    shop = world(bought("u1", "s1", "a", "b", "c"), catalog)
+    assert set(entries(build_relation("similar_text", shop, GraphSettings()), shop)) == {"a<b", "b<a"}
