@@ -62,7 +62,8 @@ class Network:
     encoder: str = "light"
     num_layers: int = 1
     history_dropout: float = 0.3
-    learning_rate: float = 0.03
+    learning_rate: float = 0.02
+    warmup_share: float = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +120,7 @@ def fit(
     model.start(id_vectors=start, generator=torch.Generator().manual_seed(seed))
     loop = LoopConfig(
         learning_rate=network.learning_rate,
+        warmup_share=network.warmup_share,
         weight_decay=0.0,
         temperature=TEMPERATURE,
         batch_users=int(np.clip(known.shape[0] // STEPS_AN_EPOCH, 64, 1024)),

@@ -171,6 +171,8 @@ class TrainSettings(Section):
     user_pooling: UserPooling = "decayed"
     """How a history is pooled: by recency and kind of event alone, or with attention learnt on top of these."""
     learning_rate: float = Field(default=0.003, gt=0)
+    warmup_share: Share = 0.0
+    """Share of all steps in which the learning rate rises to its full height. Large rates need it."""
     weight_decay: float = Field(default=0.0, ge=0)
     """L2: decay of all weights in each step, relative to the learning rate."""
     temperature: float = Field(default=0.3, gt=0)

@@ -42,6 +42,7 @@ class LoopConfig:
     """How to train; the fields are those of `TrainSettings`."""
 
     learning_rate: float
+    warmup_share: float = 0.0
     weight_decay: float
     temperature: float
     batch_users: int
@@ -113,6 +114,12 @@ def train(
         model.load_state_dict(run.best_state)
     model.eval()
     return run.epochs
+
+
+def rate_share(step: int, total_steps: int, warmup_share: float) -> float:
+    """Share of the learning rate at a step: a line down to 2 %, under a line up over the first steps."""
+    falling = max(1 - step / total_steps, 0.02)
+    return falling * min(1.0, (step + 1) / max(warmup_share * total_steps, 1))
 
 
 class _Run:
@@ -245,7 +252,7 @@ class _Run:
             self.since_best += 1
 
     def _step(self, batch: Batch, number: int) -> float:
-        rate = self.config.learning_rate * max(1 - self.step / self.total_steps, 0.02)
+        rate = self.config.learning_rate * rate_share(self.step, self.total_steps, self.config.warmup_share)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)

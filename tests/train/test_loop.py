@@ -20,7 +20,7 @@ from toy_windows import (
 from components.core.errors import StopError
 from components.model.recommender import Recommender
 from components.train.base_logits import base_logits
-from components.train.loop import Epoch, train
+from components.train.loop import Epoch, rate_share, train
 from components.train.repeatable import repeatable
 
 
@@ -184,3 +184,9 @@ def test_rows_that_are_read_often_get_the_same_gradient_each_time() -> None:
     finally:
         torch.set_num_threads(threads)
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_the_learning_rate_rises_and_falls_in_lines() -> None:
+    shares = [rate_share(step, 100, 0.2) for step in (0, 9, 19, 50, 99)]
+    assert shares == pytest.approx([0.05, 0.91 * 0.5, 0.81, 0.5, 0.02])
+    assert [rate_share(step, 100, 0.0) for step in (0, 50)] == [1.0, 0.5]
