@@ -8,16 +8,19 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from components.core.errors import ContractError
 from components.core.schemas import CATALOG
+from components.ingest.log import MAX_TEXT
 from components.ingest.mapping import (
     explain_binder,
     map_attributes,
     map_catalog,
     number_cast,
+    refuse_nested,
     text_cast,
 )
 from components.ingest.profile import Profile
-from components.ingest.sources import columns_of, literal
+from components.ingest.sql import columns_of, literal
 
 # An attribute that only items which are no products bear: validation takes them and their events out.
 NOT_A_PRODUCT = ("is_product", "false")
@@ -40,17 +43,20 @@ def read_catalog(con: duckdb.DuckDBPyConnection, profile: Profile, *, relation: 
         types = columns_of(con, "catalog_raw")
     except duckdb.BinderException as error:
         raise explain_binder(error, columns, where) from error
-    casts = {name: text_cast(name, types[name]) for name in ("item_id", "title", "category", "brand")}
+    refuse_nested({name: types[name] for name in names}, where)
+    casts = {name: _short(text_cast(name, types[name])) for name in ("title", "category", "brand")}
+    casts["item_id"] = _usable_id(text_cast("item_id", types["item_id"]))
     casts["price"] = number_cast("price", types["price"])
     con.execute(
         f"""
         CREATE TEMP TABLE catalog_typed AS
-        SELECT {", ".join(f"{expression} AS {name}" for name, expression in casts.items())},
+        SELECT {", ".join(f"{casts[name]} AS {name}" for name in names if name in casts)},
                {_attribute_map(attributes, types)} AS attributes,
                price IS NOT NULL AND {casts["price"]} IS NULL AS has_bad_price
         FROM catalog_raw
         """
     )
+    _refuse_contradictions(con)
     table = (
         con.sql(
             """
@@ -65,6 +71,8 @@ def read_catalog(con: duckdb.DuckDBPyConnection, profile: Profile, *, relation: 
     source, no_id, bad_prices = con.execute(
         "SELECT count(*), count(*) FILTER (item_id IS NULL), count(*) FILTER (has_bad_price) FROM catalog_typed"
     ).fetchall()[0]
+    if not table.num_rows:
+        raise ContractError("The catalogue has no items. Give one that has some, or leave source.catalog out.")
     unreadable = 0
     if relation == "catalog_source":
         unreadable = con.execute("SELECT count(*) FROM catalog_source_unreadable").fetchall()[0][0]
@@ -78,11 +86,38 @@ def read_catalog(con: duckdb.DuckDBPyConnection, profile: Profile, *, relation: 
     return table, counts
 
 
+def _refuse_contradictions(con: duckdb.DuckDBPyConnection) -> None:
+    """Raises ContractError for an item that stands twice with different values: nobody knows which is right."""
+    values = "struct_pack(title, category, brand, price, attributes := attributes::VARCHAR)::VARCHAR"
+    found = con.execute(
+        f"""
+        SELECT item_id, count(*) OVER () FROM catalog_typed WHERE item_id IS NOT NULL GROUP BY item_id
+        HAVING count(DISTINCT {values}) > 1
+        ORDER BY item_id LIMIT 1
+        """
+    ).fetchall()
+    if found:
+        item, number = found[0]
+        others = f" (and {number - 1:,} more)" if number > 1 else ""
+        raise ContractError(
+            f"The catalogue has item '{item}'{others} twice with different values. Keep one row an item."
+        )
+
+
+def _short(text: str) -> str:
+    return f"left({text}, {MAX_TEXT})"
+
+
+def _usable_id(text: str) -> str:
+    """Null for what the log would not take as an item's id either."""
+    return f"CASE WHEN length({text}) <= {MAX_TEXT} AND NOT contains({text}, chr(0)) THEN {text} END"
+
+
 def _attribute_map(attributes: Mapping[str, str], types: Mapping[str, str]) -> str:
     key, value = map(literal, NOT_A_PRODUCT)
     is_product = "TRY_CAST(is_product AS BOOLEAN)" if types["is_product"] != '"NULL"' else "NULL"
     entries = [
-        f"{{'k': {literal(name)}, 'v': {text_cast(f'attribute_{number}', types[f'attribute_{number}'])}}}"
+        f"{{'k': {literal(name)}, 'v': {_short(text_cast(f'attribute_{number}', types[f'attribute_{number}']))}}}"
         for number, name in enumerate(attributes)
     ]
     entries.append(f"{{'k': {key}, 'v': CASE WHEN NOT {is_product} THEN {value} END}}")

@@ -6,7 +6,7 @@ events_source ──cast──▶ typed ──▶ rejected          rows that ca
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -14,10 +14,19 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from components.core.clock import midnight
 from components.core.schemas import EVENTS, TIMESTAMP
-from components.ingest.mapping import Expressions, explain_binder, number_cast, text_cast, time_cast
-from components.ingest.sources import columns_of, identifier
+from components.ingest.mapping import (
+    FIRST_YEAR,
+    LAST_YEAR,
+    Expressions,
+    any_time_cast,
+    explain_binder,
+    number_cast,
+    refuse_nested,
+    text_cast,
+    time_cast,
+)
+from components.ingest.sql import columns_of, identifier
 
 REJECTS = pa.schema(
     [
@@ -28,6 +37,10 @@ REJECTS = pa.schema(
         pa.field("day", pa.date32()),
     ]
 )
+# An id or a kind that is longer is no id: the row is put aside, and so much of it is kept.
+MAX_TEXT = 1000
+MAX_REJECT = 10_000
+_TEXTS = ("event_id", "user_id", "item_id", "event_type", "session_id")
 _MICROSECONDS_A_DAY = 86_400_000_000
 _BATCH_ROWS = 100_000
 
@@ -58,10 +71,12 @@ def connect(spill_folder: str) -> duckdb.DuckDBPyConnection:
     return con
 
 
-def cast_events(con: duckdb.DuckDBPyConnection, expressions: Expressions, *, day: date | None, where: str) -> int:
+def cast_events(
+    con: duckdb.DuckDBPyConnection, expressions: Expressions, *, days: Collection[date] | None, where: str
+) -> int:
     """Make the table `typed`: the contract's columns, `reason` (null: castable) and the raw `row` of a reject.
 
-    With `day`, rows of other days are left out, and their number returned; a row whose time cannot be read belongs to
+    With `days`, rows of other days are left out, and their number returned; a row whose time cannot be read belongs to
     no day and stays.
     """
     source = columns_of(con, "events_source")
@@ -71,30 +86,28 @@ def cast_events(con: duckdb.DuckDBPyConnection, expressions: Expressions, *, day
         types = columns_of(con, "events_raw")
     except duckdb.BinderException as error:
         raise explain_binder(error, source, where) from error
-    texts = ("event_id", "user_id", "item_id", "event_type", "session_id")
-    cast = {name: text_cast(name, types[name]) for name in texts}
+    refuse_nested({name: types[name] for name in EVENTS.names}, where)
+    cast = {name: text_cast(name, types[name]) for name in _TEXTS}
     cast["timestamp"] = time_cast("timestamp", types["timestamp"])
     cast |= {name: number_cast(name, types[name]) for name in ("quantity", "price")}
     selected = ", ".join(f"{cast[name]} AS {name}, {name} AS raw_{name}" for name in EVENTS.names)
-    of_day = ""
-    if day is not None:
-        of_day = (
-            f"WHERE timestamp IS NULL OR (timestamp >= '{midnight(day).isoformat()}' "
-            f"AND timestamp < '{midnight(day + timedelta(days=1)).isoformat()}')"
-        )
+    of_days = ""
+    if days is not None:
+        listed = ", ".join(f"DATE '{day.isoformat()}'" for day in sorted(days))
+        of_days = f"WHERE timestamp IS NULL OR CAST(timestamp AS DATE) IN ({listed})"
     con.execute(
         f"""
         CREATE TEMP TABLE typed AS
         SELECT * REPLACE (coalesce(event_id, {_row_hash()}) AS event_id),
-               CASE WHEN reason IS NOT NULL THEN to_json(s)::VARCHAR END AS row
+               CASE WHEN reason IS NOT NULL THEN left(to_json(s)::VARCHAR, {MAX_REJECT}) END AS row
         FROM (
             SELECT {", ".join(EVENTS.names)}, nullif(concat_ws('; ', {", ".join(_reasons(types))}), '') AS reason, s
-            FROM (SELECT {selected}, s FROM events_raw) {of_day}
+            FROM (SELECT {selected}, s FROM events_raw) {of_days}
         )
         """
     )
     con.execute("ALTER TABLE typed DROP COLUMN s")
-    if day is None:
+    if days is None:
         return 0
     ((left_out,),) = con.execute(
         "SELECT (SELECT count(*) FROM events_source) - (SELECT count(*) FROM typed)"
@@ -105,13 +118,22 @@ def cast_events(con: duckdb.DuckDBPyConnection, expressions: Expressions, *, day
 def _reasons(types: dict[str, str]) -> list[str]:
     """Expressions that are null, or say why a row cannot be an event."""
     given = {name: f"nullif(trim(CAST(raw_{name} AS VARCHAR)), '') IS NOT NULL" for name in types}
+    other_years = f"lies outside the years {FIRST_YEAR} to {LAST_YEAR}"
     reasons = [
         "CASE WHEN item_id IS NULL THEN 'no item_id' END",
         "CASE WHEN event_type IS NULL THEN 'no event_type' END",
         "CASE WHEN user_id IS NULL AND session_id IS NULL THEN 'neither user_id nor session_id' END",
-        f"CASE WHEN timestamp IS NOT NULL THEN NULL WHEN {given['timestamp']} THEN 'timestamp is not a time' "
-        "ELSE 'no timestamp' END",
+        f"CASE WHEN timestamp IS NOT NULL THEN NULL WHEN NOT {given['timestamp']} THEN 'no timestamp' "
+        f"WHEN {any_time_cast('raw_timestamp', types['timestamp'])} IS NOT NULL THEN 'timestamp {other_years}' "
+        "ELSE 'timestamp is not a time' END",
     ]
+    for name in _TEXTS:
+        reasons.append(
+            f"CASE WHEN strlen({name}) <= {MAX_TEXT} THEN NULL WHEN length({name}) > {MAX_TEXT} "
+            f"THEN '{name} is longer than {MAX_TEXT:,} characters' END"
+        )
+        # Some libraries end a text there, and two ids would be one.
+        reasons.append(f"CASE WHEN contains({name}, chr(0)) THEN '{name} has a NUL byte' END")
     for name in ("quantity", "price"):
         is_nan = f"lower(trim(CAST(raw_{name} AS VARCHAR))) = 'nan'"
         reasons.append(
@@ -200,8 +222,8 @@ def rejected_rows(con: duckdb.DuckDBPyConnection) -> pa.Table:
     """Every rejected row (REJECTS), sorted."""
     return (
         con.sql(
-            """
-        SELECT line AS row, reason, CAST(NULL AS DATE) AS day FROM events_source_unreadable
+            f"""
+        SELECT left(line, {MAX_REJECT}) AS row, reason, CAST(NULL AS DATE) AS day FROM events_source_unreadable
         UNION ALL SELECT row, reason, CAST(timestamp AS DATE) FROM typed WHERE reason IS NOT NULL
         ORDER BY day, reason, row
         """

@@ -11,7 +11,7 @@ import duckdb
 from components.core.errors import ContractError
 from components.core.schemas import CATALOG, EVENT_COLUMNS, REQUIRED_EVENT_COLUMNS
 from components.ingest.profile import Mapped, Sql, Value, nearest
-from components.ingest.sources import identifier, literal
+from components.ingest.sql import identifier, literal
 
 CATALOG_COLUMNS: tuple[str, ...] = (*(name for name in CATALOG.names if name != "attributes"), "is_product")
 # What shops call the contract's columns; only for the hint in an error.
@@ -26,6 +26,9 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "title": ("name", "description", "item_name", "product_name"),
     "category": ("categories", "product_category", "category_name"),
 }
+# Times outside are nobody's: Python's calendar ends at 9999, and one such row would move the log's end there.
+FIRST_YEAR, LAST_YEAR = 1900, 2199
+_WRONG_OFFSET = r":\d\d.*[+-](1[5-9]|[2-9]\d)(:?\d\d)?\s*$"
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,8 @@ def _refuse_misspelt(columns: Mapping[str, str], absent: list[str], contract: tu
     for name in columns:
         hint = nearest(name, absent) if name not in contract else None
         if hint is not None:
+            # 'event_time' is spelt like 'event_id', and means the timestamp.
+            hint = next((column for column in absent if name.lower() in SYNONYMS.get(column, ())), hint)
             raise ContractError(
                 f"{where} has a column '{name}', which the contract does not know. Did you mean '{hint}'? "
                 "Rename it, or drop it if it is something else."
@@ -178,6 +183,15 @@ def mentioned(expressions: Iterable[str], columns: Iterable[str]) -> set[str]:
     return {name for name in columns if any(_mentions(expression, name) for expression in listed)}
 
 
+def refuse_nested(types: Mapping[str, str], where: str) -> None:
+    """`types` are DuckDB types by contract column; raises ContractError for one that holds more than a value a row."""
+    for name, type_ in types.items():
+        if type_.endswith("]") or type_.startswith(("STRUCT", "MAP", "UNION")):
+            raise ContractError(f"{where}: '{name}' holds lists or objects ({type_}). Give one value a row.")
+        if type_ == "BLOB":
+            raise ContractError(f"{where}: '{name}' holds bytes that are no text. Write it as text.")
+
+
 def text_cast(raw: str, duckdb_type: str) -> str:
     """Text without blanks around it, null when empty. pandas turns ids with gaps into 13085.0: that is '13085'."""
     if duckdb_type.startswith(("DOUBLE", "FLOAT", "DECIMAL")):
@@ -197,13 +211,22 @@ def number_cast(raw: str, duckdb_type: str) -> str:
 
 
 def time_cast(raw: str, duckdb_type: str) -> str:
-    """TIMESTAMP WITH TIME ZONE; naive times are UTC (the connection's zone), integers count from 1970."""
+    """TIMESTAMP WITH TIME ZONE; naive times are UTC (the connection's zone), integers count from 1970. Null for what is
+    no time and what lies outside FIRST_YEAR to LAST_YEAR."""
+    time = any_time_cast(raw, duckdb_type)
+    return f"CASE WHEN year({time}) BETWEEN {FIRST_YEAR} AND {LAST_YEAR} THEN {time} END"
+
+
+def any_time_cast(raw: str, duckdb_type: str) -> str:
+    """As `time_cast`, of any year."""
     if duckdb_type == "TIMESTAMP WITH TIME ZONE":
         time = raw
     elif duckdb_type == "DATE" or duckdb_type.startswith("TIMESTAMP"):
         time = f"CAST(CAST({raw} AS TIMESTAMP) AS TIMESTAMPTZ)"
     elif duckdb_type == "VARCHAR":
-        time = f"coalesce(TRY_CAST({raw} AS TIMESTAMPTZ), {_epoch(f'TRY_CAST({raw} AS DOUBLE)')})"
+        # DuckDB takes an offset of 99 hours; the world's are from -12 to +14.
+        given = f"CASE WHEN NOT regexp_matches({raw}, '{_WRONG_OFFSET}') THEN {raw} END"
+        time = f"coalesce(TRY_CAST({given} AS TIMESTAMPTZ), {_epoch(f'TRY_CAST({raw} AS DOUBLE)')})"
     else:
         time = _epoch(f"TRY_CAST({raw} AS DOUBLE)")
     return f"CASE WHEN isfinite({time}) THEN {time} END"

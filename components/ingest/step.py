@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import closing
-from datetime import date, datetime, timedelta
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from datetime import date, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,23 @@ from components.core.clock import DAY, end_of_day, midnight
 from components.core.day_table import DayTable
 from components.core.errors import ContractError, SettingsError
 from components.core.hashing import file_sha256, json_sha256
-from components.core.schemas import CATALOG
+from components.core.schemas import CATALOG, EVENT_COLUMNS, EVENTS
 from components.core.step import Step, StepContext, StepReport
 from components.core.store import Store
-from components.ingest import log, record
+from components.ingest import late, log, record
 from components.ingest.catalog import read_catalog
-from components.ingest.mapping import Expressions, explain_binder, map_events, mentioned, refuse_renamed_columns
+from components.ingest.mapping import (
+    CATALOG_COLUMNS,
+    Expressions,
+    explain_binder,
+    map_events,
+    mentioned,
+    refuse_renamed_columns,
+)
 from components.ingest.profile import Profile, load_profile, profile_path
-from components.ingest.sources import catalog_files, columns_of, event_files, open_source
+from components.ingest.readers import explain_unreadable, open_source
+from components.ingest.sources import catalog_files, event_files
+from components.ingest.sql import columns_of
 from components.ingest.titles import readable
 
 EVENTS_TABLE = "events"
@@ -38,24 +47,49 @@ def run(context: StepContext) -> StepReport:
     settings = context.settings.source
     profile = load_profile(settings.profile)
     day = _day(context.options)
-    with context.store.staging() as folder, closing(log.connect(str(folder / "spill"))) as con:
+    table = DayTable(context.store, EVENTS_TABLE)
+    with (
+        context.store.staging() as folder,
+        closing(log.connect(str(folder / "spill"))) as con,
+        _explained(con, context, profile, folder),
+    ):
         expressions = _open(con, context, profile, folder)
-        other_days = log.cast_events(con, expressions, day=day, where=f"The log ({settings.profile})")
+        known = table.days()
+        # Earlier days that the table has can be re-opened; those that it lacks, and later ones, have their own runs.
+        days_read = None if day is None else {day, *(known_day for known_day in known if known_day < day)}
+        other_days = log.cast_events(con, expressions, days=days_read, where=f"The log ({settings.profile})")
+        late_rows, came_late = EVENTS.empty_table(), {}
+        if day is not None:
+            other_days += _rows_before(con, day)
+            late_rows = late.set_apart(con, day)
+            came_late[day] = late.take_up(con, context.store, day)
         log.drop_duplicates(con)
-        log.cut_sessions(con, gap_minutes=settings.session_gap_minutes, before=_before_midnight(context, day))
+        before = None if day is None else late.evening_before(context.store, known, day, settings.session_gap_minutes)
+        log.cut_sessions(con, gap_minutes=settings.session_gap_minutes, before=before)
         counts = log.count_days(con)
         rejects = log.rejected_rows(con)
         _refuse_nothing(counts, rejects, day)
         catalog, catalog_counts = _catalog(con, profile)
         defects = _defects(con, profile)
         written = [
-            DayTable(context.store, EVENTS_TABLE).write_day(key, table, statistics=counts[key].statistics())
-            for key, table in context.track(log.stream_days(con), description="writing days", total=len(counts))
+            table.write_day(key, rows, statistics=counts[key].statistics())
+            for key, rows in context.track(log.stream_days(con), description="writing days", total=len(counts))
         ]
-    table = DayTable(context.store, EVENTS_TABLE)
+        reopened = []
+        if day is not None:
+            reopened = late.reopen(
+                context.store,
+                {**known, **{part.day: part for part in written}},
+                late_rows,
+                table=table,
+                arrived=day,
+                gap_minutes=settings.session_gap_minutes,
+                spill=folder / "spill",
+            )
     source = _source_sha256(context)
-    overwrote = record.overwritten(context.store, table.days(), source=source, day=day)
-    days = table.replace(written, whole=day is None)
+    overwrote = record.overwritten(context.store, known, source=source, day=day)
+    late.remember(context.store, {**came_late, **{one.partition.day: one.late for one in reopened}}, whole=day is None)
+    days = table.replace([*written, *(one.partition for one in reopened)], whole=day is None)
     rejected_days = _write_rejects(context.store, rejects, counts, whole=day is None)
     record.remember(context.store, days, source=source, day=day, overwrote=overwrote)
 
@@ -69,14 +103,16 @@ def run(context: StepContext) -> StepReport:
     context.output.partitions.extend(partitions)
     context.output.write_table("catalog.parquet", catalog)
     context.output.write_table("rejects.parquet", all_rejects)
+    late_counts = {one.partition.day: one.new_rows for one in reopened}
     totals = _totals(partitions, without_day.num_rows)
     return StepReport(
-        summary=_summary(totals, len(partitions), catalog.num_rows),
+        summary=_summary(totals, len(partitions), catalog.num_rows, late_rows=late_counts),
         rows=totals["kept"],
         as_of=as_of,
         statistics={
             "rows": totals,
-            "left_out": {"other_days": other_days, "after_as_of": later},
+            "left_out": {"other_days": other_days - sum(late_counts.values()), "after_as_of": later},
+            "late_rows": {reopened_day.isoformat(): rows for reopened_day, rows in late_counts.items()},
             "rejected_by_reason": _by_reason(all_rejects),
             "catalog": catalog_counts,
             "defects": defects,
@@ -121,14 +157,35 @@ def _day(options: Mapping[str, Any]) -> date | None:
         raise SettingsError(f"--day is '{text}', which is no date. Write it as 2017-12-31.") from error
 
 
+@contextmanager
+def _explained(con: duckdb.DuckDBPyConnection, context: StepContext, profile: Profile, folder: Path) -> Iterator[None]:
+    """DuckDB opens files and reads them later: what it then meets is a sentence about the file."""
+    try:
+        yield
+    except (duckdb.OutOfMemoryException, duckdb.InternalException):
+        raise
+    except duckdb.Error as error:
+        if "No space left" in str(error):
+            raise
+        files = event_files(profile, context.settings.source)
+        raise explain_unreadable(con, files.format, files.local_paths(folder / "events"), error) from error
+
+
 def _open(con: duckdb.DuckDBPyConnection, context: StepContext, profile: Profile, folder: Path) -> Expressions:
     """Open the source's files and map the events' columns."""
     settings = context.settings.source
     con.create_function("readable", lru_cache(maxsize=None)(readable(profile.abbreviations)), ["VARCHAR"], "VARCHAR")
-    by_file = open_source(con, "events_source", event_files(profile, settings), folder / "events")
+    by_file = open_source(
+        con,
+        "events_source",
+        event_files(profile, settings),
+        folder / "events",
+        flat=EVENT_COLUMNS if profile.same_names else (),
+    )
     catalog = catalog_files(profile, settings)
     if catalog is not None:
-        open_source(con, "catalog_source", catalog, folder / "catalog")
+        flat = CATALOG_COLUMNS if profile.same_names else ()
+        open_source(con, "catalog_source", catalog, folder / "catalog", flat=flat)
     found = map_events(
         columns_of(con, "events_source"),
         profile.events.columns,
@@ -173,7 +230,7 @@ def _refuse_nothing(counts: Mapping[date, log.DayCounts], rejects: pa.Table, day
         raise ContractError(f"The log has no usable event on {day}. Nothing was changed; give a day that it covers.")
     reasons = _by_reason(rejects)
     if not reasons:
-        raise ContractError("The log has no rows.")
+        raise ContractError("The log has no rows. Give files that have some.")
     reason, number = next(iter(reasons.items()))
     raise ContractError(
         f"Not one of the log's {rejects.num_rows:,} rows can be used; {number:,} because: {reason}. "
@@ -181,14 +238,9 @@ def _refuse_nothing(counts: Mapping[date, log.DayCounts], rejects: pa.Table, day
     )
 
 
-def _before_midnight(context: StepContext, day: date | None) -> pa.Table | None:
-    """The rows of the day before `day` that a visit could continue."""
-    yesterday = DayTable(context.store, EVENTS_TABLE).days().get(day - DAY) if day is not None else None
-    if day is None or yesterday is None:
-        return None
-    table = pq.read_table(context.store.fetch(yesterday.path, sha256=yesterday.sha256))
-    since = midnight(day) - timedelta(minutes=context.settings.source.session_gap_minutes)
-    return table.filter(pc.and_(pc.greater_equal(table["timestamp"], pa.scalar(since)), pc.is_valid(table["user_id"])))
+def _rows_before(con: duckdb.DuckDBPyConnection, day: date) -> int:
+    ((rows,),) = con.execute(f"SELECT count(*) FROM typed WHERE timestamp < '{midnight(day).isoformat()}'").fetchall()
+    return int(rows)
 
 
 def _known_at(store: Store, days: Mapping[date, Partition], as_of: datetime) -> list[Partition]:
@@ -262,11 +314,12 @@ def _public_columns(expressions: Expressions) -> list[str]:
     return sorted(mentioned(public, expressions.source) - mentioned(private, expressions.source))
 
 
-def _summary(totals: Mapping[str, int], days: int, items: int) -> str:
+def _summary(totals: Mapping[str, int], days: int, items: int, *, late_rows: Mapping[date, int]) -> str:
+    late_part = f" · {sum(late_rows.values()):,} late rows re-opened {len(late_rows):,} days" if late_rows else ""
     catalog = f"{items:,} items in the catalogue" if items else "no catalogue"
     return (
         f"{totals['source']:,} rows = {totals['kept']:,} kept + {totals['duplicates']:,} duplicates + "
-        f"{totals['rejected']:,} rejected · {days:,} days · {catalog}"
+        f"{totals['rejected']:,} rejected · {days:,} days{late_part} · {catalog}"
     )
 
 

@@ -19,6 +19,9 @@ import pyarrow.compute as pc
 from components.validate.day import DayRecord
 from components.validate.results import CheckResult, Results
 
+# Of a value in an example row.
+SHOWN_CHARACTERS = 200
+
 TABLES = {"events": "Each day's events", "days": "The days in a row", "log": "The log", "catalogue": "The catalogue"}
 _CHART_WIDTH, _CHART_HEIGHT = 1080, 190
 
@@ -186,9 +189,11 @@ def _rejects(rejects: pa.Table, ingest: Mapping[str, Any], example_rows: int) ->
 def _shown(row: str | None, public: set[str]) -> str:
     try:
         values = json.loads(row or "")
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         return "(not shown: a line that cannot be taken apart may name a user)"
-    return ", ".join(f"{name} = {value}" for name, value in values.items() if name in public)
+    if not isinstance(values, dict):
+        return "(not shown: no JSON object)"
+    return ", ".join(f"{name} = {str(value)[:SHOWN_CHARACTERS]}" for name, value in values.items() if name in public)
 
 
 def _number(value: float | None) -> str:

@@ -181,12 +181,19 @@ def test_a_catalogue_keeps_further_columns_as_attributes(shop):
     shop.source["catalog"] = str(
         shop.write(
             "catalog.csv",
-            "item_id,title,price,colour,is_product\na,Apple,1.5,red,\nb, Bag ,x,,no\na,Again,2,,\n,Nameless,,,\n",
+            "item_id,title,price,colour,is_product\na,Apple,1.5,red,\nb, Bag ,x,,no\na,Apple,1.5,red,\n,Nameless,,,\n",
         )
     )
     artifact = shop.ingest()
     assert artifact.table("catalog.parquet").to_pylist() == [
-        {"item_id": "a", "title": "Again", "category": None, "brand": None, "price": 2.0, "attributes": []},
+        {
+            "item_id": "a",
+            "title": "Apple",
+            "category": None,
+            "brand": None,
+            "price": 1.5,
+            "attributes": [("colour", "red")],
+        },
         {
             "item_id": "b",
             "title": "Bag",
@@ -215,7 +222,7 @@ def test_a_catalogue_keeps_further_columns_as_attributes(shop):
         ("user_id,product_id,event_type,timestamp", "has no column 'item_id'; the nearest is 'product_id'"),
         ("user_id,item_id,event_type,timestamp,quantitiy", "Did you mean 'quantity'?"),
         ("item_id,event_type,timestamp", "neither a column 'user_id' nor 'session_id'"),
-        ("user_id,user_id,event_type,timestamp", "must name every column, each once"),
+        ("user_id,user_id,event_type,timestamp", "has the column 'user_id' twice"),
     ],
 )
 def test_wrong_columns_name_the_nearest_right_one(shop, header, sentence):
@@ -234,7 +241,7 @@ def test_a_column_that_resembles_nothing_is_left_out_and_named(shop):
     ("events", "sentence"),
     [
         ("nowhere.csv", "which does not exist"),
-        (".", "which has no parquet, CSV or JSONL file"),
+        (".", "which is a folder without a parquet, CSV or JSONL file"),
     ],
 )
 def test_a_wrong_path_is_one_sentence(shop, events, sentence):

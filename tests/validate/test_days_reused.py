@@ -60,3 +60,16 @@ def test_a_lost_partition_is_written_again(shop):
     again = shop.validate()
     assert reused(again) == 0
     assert again.manifest.rows == 40
+
+
+def test_a_late_row_has_its_day_and_its_arrival_judged_and_no_other(shop, tmp_path_factory):
+    from judged_log import JudgedShop
+
+    shop.validate(good_log(3))
+    fourth = days(4)[3]
+    late = good_row(77, FIRST_DAY, quantity=0)
+    after = shop.validate(good_day(fourth) + late, day=str(fourth))
+    assert reused(after) == 2
+    assert [row["day"] for row in after.table("quarantine.parquet").to_pylist()] == [FIRST_DAY]
+    whole = JudgedShop(tmp_path_factory.mktemp("whole")).validate(good_log(4) + late)
+    assert after.manifest.content_sha256 == whole.manifest.content_sha256
