@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,8 @@ def main() -> None:
         factors=given.factors, alpha=given.alpha, regularization=given.regularization, random_state=0
     )
     model.fit(known, show_progress=False)
-    print(json.dumps(judge(model.user_factors, model.item_factors, known, wanted)))
+    answer = judge(model.user_factors, model.item_factors, known, wanted)
+    print(json.dumps(answer | {"versions": {"implicit": metadata.version("implicit")}}))
 
 
 def as_matrices(known: dict[int, list[int]], wanted: dict[int, list[int]]) -> tuple[sp.csr_matrix, sp.csr_matrix]:

@@ -3,9 +3,9 @@
     python -m benchmarks.training propagation
 
 The graph is Gowalla's users and items, symmetric and degree-normalised, 1.62 M entries; three layers, d = 64, forward
-and backward, one thread, since on a busy machine CPU-milliseconds of one thread are what can be compared. Targets:
-ours is the fastest, 5 times as fast as COO, and moves at least half the bytes a second that torch gathers from random
-rows.
+and backward, one thread, since on a busy machine the least CPU-milliseconds of one thread are what can be compared.
+Targets: ours is the fastest, 5 times as fast as COO, and moves at least half the bytes a second that torch gathers
+from random rows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rich.table import Table
 from benchmarks.machine import write_result
 from benchmarks.training.measure import Finish, run_contestant
 from benchmarks.training.peer_environment import peer_python
-from benchmarks.training.propagation_contestant import DIM, GATHER, KERNELS, LAYERS
+from benchmarks.training.propagation_contestant import DIM, GATHERS, KERNELS, LAYERS
 from benchmarks.training.splits import published_split, read_lists
 
 PEER_KERNELS = ("PyG scatter",)  # the rest runs in our own environment
@@ -34,7 +34,7 @@ def run(console: Console, *, data: str = "gowalla", device: str = "cpu") -> dict
         path = Path(folder) / "graph.npz"
         matrix = user_item_graph(published_split(data)[0])
         sp.save_npz(path, matrix)
-        finished = {name: _contest(name, path, device) for name in (GATHER, *names)}
+        finished = {name: _contest(name, path, device) for name in (*GATHERS, *names)}
     bytes_a_product = moved_bytes(matrix)
     result = compare(finished, bytes_a_product=bytes_a_product, clock="cpu_ms" if device == "cpu" else "wall_ms")
     result |= {"graph": {"nodes": matrix.shape[0], "entries": int(matrix.nnz)}, "layers": LAYERS, "dim": DIM}
@@ -65,27 +65,26 @@ def moved_bytes(matrix: sp.csr_matrix) -> int:
 
 
 def compare(finished: dict[str, Finish], *, bytes_a_product: int, clock: str) -> dict[str, Any]:
-    """Times, their ratios to ours, and our share of the gather bandwidth.
+    """Times, their ratios to ours, and our share of the bandwidth of the faster gather.
 
     Raises:
         ValueError: two kernels did not compute the same.
     """
-    kernels = {name: one for name, one in finished.items() if name != GATHER}
+    kernels = {name: one for name, one in finished.items() if name not in GATHERS}
     expected = kernels["ours"].answer["checks"]
     for name, one in kernels.items():
         if not np.allclose(one.answer["checks"], expected, rtol=1e-3, atol=1e-6):
             raise ValueError(f"{name} computed {one.answer['checks']}, ours {expected}.")
     own_ms = kernels["ours"].answer[clock]
-    gathered = finished[GATHER].answer
-    gather_bandwidth = gathered["bytes"] / (gathered[clock] / 1000)
-    bandwidth = 2 * LAYERS * bytes_a_product / (own_ms / 1000)
+    gathers = {name: finished[name].answer["bytes"] / (finished[name].answer[clock] / 1000) / 1e9 for name in GATHERS}
+    bandwidth = 2 * LAYERS * bytes_a_product / (own_ms / 1000) / 1e9
     return {
         "kernels": {
             name: one.to_json() | {"times_ours": round(one.answer[clock] / own_ms, 2)} for name, one in kernels.items()
         },
-        "gather_gb_per_second": round(gather_bandwidth / 1e9, 2),
-        "ours_gb_per_second": round(bandwidth / 1e9, 2),
-        "bandwidth_share": round(bandwidth / gather_bandwidth, 3),
+        "gather_gb_per_second": {name: round(value, 2) for name, value in gathers.items()},
+        "ours_gb_per_second": round(bandwidth, 2),
+        "bandwidth_share": round(bandwidth / max(gathers.values()), 3),
         "is_fastest": all(one.answer[clock] >= own_ms for one in kernels.values()),
         "times_faster_than_coo": round(kernels["torch COO"].answer[clock] / own_ms, 2),
     }
@@ -105,10 +104,10 @@ def as_table(result: dict[str, Any], device: str) -> Table:
             f"{row['times_ours']:.2f}",
             f"{row['peak_memory_mb']:,.0f}",
         )
+    gathers = ", ".join(f"{name} {value:.1f}" for name, value in result["gather_gb_per_second"].items())
     table.caption = (
-        f"ours {result['ours_gb_per_second']:.1f} GB/s, gather of random rows "
-        f"{result['gather_gb_per_second']:.1f} GB/s: {result['bandwidth_share']:.2f} of it (target .5); "
-        f"{result['times_faster_than_coo']:.1f} × COO (target 5)"
+        f"GB/s: ours {result['ours_gb_per_second']:.1f}, of random rows: {gathers}; ours over the faster gather "
+        f"{result['bandwidth_share']:.2f} (target .5); {result['times_faster_than_coo']:.1f} × COO (target 5)"
     )
     return table
 
