@@ -34,7 +34,7 @@ from components.train.windows import TrainingWindow
 
 K = 20
 BEHAVIOUR, CONTENT = "co_interaction", "attribute"
-TUNING_USERS = 3000
+TUNING_USERS = 2000
 NEIGHBOURS, FILTER_NEIGHBOURS = 32, 512
 MIN_ITEM_USERS = 5  # an item with fewer, where content speaks for it, has no id vector
 EXPONENTS = tuple(
@@ -43,8 +43,8 @@ EXPONENTS = tuple(
     for user in (0.5, 0.8, 1.0)
 )
 HALF_LIVES = (None, 10.0, 3.0, 1.0)  # in items of a user's history
-SIMILARITY_WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.8, 1.2)
-POPULARITY_WEIGHTS = (-0.4, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.5)
+ENCODER_WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.8, 1.2)
+MORE_POPULARITY = (-0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3)
 # The trained part without the filter: the similarity and the popularity that it was trained beside.
 ENCODER_ALONE = {SIMILARITY: 1.0, "popularity": 1.0}
 TEMPERATURE = 0.1
@@ -58,7 +58,7 @@ class Network:
     """What of the network a command may set; the same for every log."""
 
     dim: int = 128
-    epochs: int = 4
+    epochs: int = 5
     encoder: str = "light"
     num_layers: int = 1
     history_dropout: float = 0.3
@@ -213,15 +213,20 @@ def measure(scorer: Scorer, log: Log, wanted: sp.csr_matrix, users: np.ndarray, 
 def _choose_weights(
     scorer: Scorer, log: Log, hidden: sp.csr_matrix, users: np.ndarray, track: Track
 ) -> dict[str, float]:
-    """The similarity's weight beside the filter's 1, then popularity's beside both."""
+    """The encoder's weight beside the filter's 1, popularity with it as in training; then popularity's alone."""
     best = {"filter": 1.0, SIMILARITY: 0.0, "popularity": 0.0}
-    for name, grid in ((SIMILARITY, SIMILARITY_WEIGHTS), ("popularity", POPULARITY_WEIGHTS)):
-        trials = [best | {name: weight} for weight in grid]
+    for description, moved, grid in (
+        ("weight of the encoder", tuple(ENCODER_ALONE), ENCODER_WEIGHTS),
+        ("weight of popularity", ("popularity",), MORE_POPULARITY),
+    ):
+        trials = [best | {name: round(best[name] + weight, 4) for name in moved} for weight in grid]
         found = np.zeros(len(trials))
-        for rows in track(_chunks(users), f"weight of {name}"):
+        for rows in track(_chunks(users), description):
             terms = scorer.unweighted_terms(log.histories(rows), torch.zeros(len(rows), 0))
             for number, trial in enumerate(trials):
-                scores = torch.stack(torch.broadcast_tensors(*(terms[one] * trial[one] for one in trial))).sum(dim=0)
+                scores = torch.zeros_like(terms["filter"])
+                for one, weight in trial.items():
+                    scores.add_(terms[one], alpha=weight)
                 found[number] += _quality(scores, log.known[rows], hidden[rows]) * len(rows)
         best = trials[int(np.argmax(found))]
     return best
