@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import torch
 
 Ints = npt.NDArray[np.int64]
@@ -26,8 +27,10 @@ class PaidPrices:
         """Events in any order; nan where no price is known."""
         known = np.flatnonzero(~np.isnan(price_E))
         # One integer an event sorts several times faster than two columns; a shop has few different prices.
-        values, code = np.unique(price_E[known], return_inverse=True)
-        key = torch.from_numpy(item_E[known] * (len(values) + 1) + code)
+        code, values = pd.factorize(price_E[known])
+        place = np.empty(len(values), dtype=np.int64)
+        place[np.argsort(values)] = np.arange(len(values))
+        key = torch.from_numpy(item_E[known] * (len(values) + 1) + place[code])
         order = known[torch.argsort(key, stable=True).numpy()]
         return cls(item_E[order], price_E[order], moment_E[order], num_items)
 

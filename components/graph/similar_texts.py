@@ -15,6 +15,8 @@ import pyarrow.compute as pc
 import scipy.sparse as sp
 import torch
 
+from components.model.ranking import top_k
+
 NUM_FEATURES = 1 << 15
 NUM_DIMENSIONS = 48
 MIN_SIMILARITY = 0.3  # below it, two texts share a common word and no more
@@ -72,7 +74,7 @@ def _cosines(vectors_TD: npt.NDArray[np.float32], *, neighbours: int) -> sp.csr_
         cosine_BT = whole[start : start + BLOCK_ROWS] @ whole.T
         own = torch.arange(cosine_BT.shape[0])
         cosine_BT[own, start + own] = 2  # itself first, whatever equals it
-        value_Bk, col_Bk = cosine_BT.topk(width, dim=1)
+        col_Bk, value_Bk = top_k(cosine_BT, k=width)
         rows.append(np.repeat(np.arange(start, start + len(own)), width))
         cols.append(col_Bk.numpy().ravel())
         values.append(value_Bk.clamp(max=1).numpy().ravel())

@@ -31,9 +31,9 @@ os.environ.setdefault("DGLBACKEND", "pytorch")
 ITEM = "item"
 EDGES = pa.schema(
     [
-        ("relation", pa.string()),
-        ("source_kind", pa.string()),
-        ("target_kind", pa.string()),
+        ("relation", TEXT := pa.dictionary(pa.int32(), pa.string())),
+        ("source_kind", TEXT),
+        ("target_kind", TEXT),
         ("source", pa.int32()),
         ("target", pa.int32()),
         ("weight", pa.float32()),
@@ -110,16 +110,18 @@ def to_torch(relations: Mapping[str, sp.csr_matrix | TwoHopMatrices]) -> dict[st
 
 def write_edges(graph: Any, path: Path) -> None:
     """The graph's edges, sorted by relation, kinds, target and source."""
+    edge_types = sorted(graph.canonical_etypes, key=lambda one: (one[1], one[0], one[2]))
+    texts = sorted({text for edge_type in edge_types for text in edge_type})
     parts = [EDGES.empty_table()]
-    for edge_type in sorted(graph.canonical_etypes, key=lambda one: (one[1], one[0], one[2])):
-        source_kind, name, target_kind = edge_type
-        matrix = _of_edge_type(graph, edge_type)
+    for source_kind, name, target_kind in edge_types:
+        matrix = _of_edge_type(graph, (source_kind, name, target_kind))
         matrix.sort_indices()
         target = np.repeat(np.arange(matrix.shape[0], dtype=np.int32), np.diff(matrix.indptr))
-        texts = [pa.repeat(pa.scalar(text), len(target)) for text in (name, source_kind, target_kind)]
+        codes = [np.full(len(target), texts.index(text), dtype=np.int32) for text in (name, source_kind, target_kind)]
+        coded = [pa.DictionaryArray.from_arrays(pa.array(code), pa.array(texts, pa.string())) for code in codes]
         numbers = [matrix.indices.astype(np.int32), target, matrix.data]
-        parts.append(pa.table([*texts, *map(pa.array, numbers)], schema=EDGES))
-    write_parquet(pa.concat_tables(parts), path)
+        parts.append(pa.table([*coded, *map(pa.array, numbers)], schema=EDGES))
+    write_parquet(pa.concat_tables(parts).unify_dictionaries(), path)
 
 
 def write_nodes(relations: Mapping[str, sp.csr_matrix | NodeRelation], path: Path) -> None:

@@ -7,12 +7,14 @@ Only the strongest entries of a row are kept: 128 lose nothing measurable, and n
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
 import torch
+from scipy.sparse import _sparsetools
 from torch import Tensor
 
 from components.model.histories import Histories
@@ -50,15 +52,34 @@ def build_filter(
     left = (sp.diags(_power(item_degree, exponents.first_item)) @ halved.T).tocsr()
     right = (halved @ sp.diags(_power(item_degree, exponents.last_item))).tocsr()
 
-    blocks = []
-    for start in range(0, len(kept), BLOCK_ROWS):
-        product = (left[start : start + BLOCK_ROWS] @ right).tocsr()
-        blocks.append(strongest_per_row(product, count=neighbours, first_row=start))
+    blocks = [
+        strongest_per_row(product, count=neighbours, first_row=start) for start, product in _products(left, right)
+    ]
     if not blocks:
         return sp.csr_matrix((num_items, num_items), dtype=np.float32)
     inner_rows = sp.vstack(blocks).tocoo()
     triplets = (inner_rows.data, (kept[inner_rows.row], kept[inner_rows.col]))
     return sp.csr_matrix(triplets, shape=(num_items, num_items), dtype=np.float32)
+
+
+def _products(left: sp.csr_matrix, right: sp.csr_matrix) -> Iterator[tuple[int, sp.csr_matrix]]:
+    """First row and block of left @ right, block by block; a block is gone when the next one comes.
+
+    scipy's own kernel without its counting pass, into arrays that are used again: a third of the time of `@`.
+    """
+    row_cost = np.concatenate([[0], np.cumsum(np.diff(right.indptr)[left.indices])])[left.indptr]
+    starts = range(0, left.shape[0], BLOCK_ROWS)
+    bounds = [(start, min(start + BLOCK_ROWS, left.shape[0])) for start in starts]
+    size = max((int(row_cost[end] - row_cost[start]) for start, end in bounds), default=0)
+    indices, data = np.empty(size, dtype=np.int32), np.empty(size, dtype=np.float32)
+    whole = (right.indptr.astype(np.int32), right.indices.astype(np.int32), right.data)
+    for start, end in bounds:
+        first, last = left.indptr[start], left.indptr[end]
+        indptr = np.empty(end - start + 1, dtype=np.int32)
+        own = ((left.indptr[start : end + 1] - first).astype(np.int32), left.indices[first:last].astype(np.int32))
+        _sparsetools.csr_matmat(end - start, right.shape[1], *own, left.data[first:last], *whole, indptr, indices, data)
+        shape = (end - start, right.shape[1])
+        yield start, sp.csr_matrix((data[: indptr[-1]], indices[: indptr[-1]], indptr), shape=shape, copy=False)
 
 
 def strongest_per_row(matrix: sp.csr_matrix, *, count: int, first_row: int = 0) -> sp.csr_matrix:
