@@ -10,7 +10,7 @@ export DGLBACKEND = pytorch
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all lint bench-quality bench-training bench-simulate airflow stop lock clean
+.PHONY: help venv demo test test-all lint bench-quality bench-training bench-ablation bench-simulate airflow stop lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -38,6 +38,9 @@ bench-quality: venv ## the recommender on published splits in BASKETWEAVE_DATA (
 
 bench-training: venv ## what training and evaluation cost, beside peers from PyPI in an environment of their own
 	@.venv/bin/python -m benchmarks.training
+
+bench-ablation: venv ## what each encoder, option and term of the score is worth, on groceries and on LastFM
+	@.venv/bin/python -m benchmarks.ablation
 
 bench-simulate: venv ## how fast the simulator writes, and how alike its log is to the demo log
 	@.venv/bin/python -m benchmarks.simulate

@@ -15,8 +15,11 @@ import pytest
 import scipy.sparse as sp
 import torch
 import toy_windows
+from safetensors.torch import load_file
+from trained_shop import train_shop
 
 from components.core.schemas import TIMESTAMP
+from components.model.bundle import Bundle
 from components.model.propagation import SparseMatrix, TwoHop
 from components.model.user_vector import StatisticsScaling
 from components.train.fit import standardised
@@ -54,6 +57,24 @@ def test_user_nodes_carry_their_statistics_of_the_moment(world: World) -> None:
     assert relation.features_NF is not None
     assert relation.features_NF[[0, 2]].tolist() == [[2, 3, 4, 5, 6, 7], [1, 2, 3, 4, 5, 6]]
     assert torch.isnan(relation.features_NF[1]).all()
+
+
+def test_users_are_convolved_from_log_to_bundle_and_none_is_in_it(tmp_path: Path) -> None:
+    shop = train_shop(
+        tmp_path,
+        graph={"relations": ("co_purchase", "user_item")},
+        train={"encoder": "user_item", "user_pooling": "attention", "max_epochs": 1},
+    )
+    folder = Path(shop.refs["bundle"].uri)
+    bundle = Bundle.load(folder)
+    bundle.golden.check(bundle.scorer)
+    gates = bundle.facts["relation_gates"]
+    assert set(gates) == {"co_purchase", "user_item"}
+    assert sum(gates.values()) == pytest.approx(1)
+    # What is known of users was learnt from, and so was the history's attention.
+    assert load_file(folder / "encoder.safetensors")["encoder.features_LFD"].abs().max() > 0
+    assert load_file(folder / "user_vector.safetensors")["attention.item_D"].abs().max() > 0
+    assert pq.read_table(folder / "neighbours.parquet")["relation"].unique().to_pylist() == ["co_purchase"]
 
 
 def test_a_graph_without_users_asks_nobody(world: World) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from components.core.artifact import Artifact, ArtifactRef
 from components.core.command import load_step
@@ -25,7 +26,10 @@ class TrainedShop:
         return Artifact.open(Store(self.settings.artifact_root), self.refs[kind].uri, kind=kind)
 
 
-def train_shop(folder: Path) -> TrainedShop:
+def train_shop(
+    folder: Path, *, graph: dict[str, Any] | None = None, train: dict[str, Any] | None = None
+) -> TrainedShop:
+    """`graph` and `train` change these sections."""
     simulate(WorldSettings(users=300, items=200, days=60, sessions_per_user_day=0.3, seed=7), folder / "log")
     settings = load_settings(
         home=folder / "home",
@@ -35,7 +39,8 @@ def train_shop(folder: Path) -> TrainedShop:
             "catalog": f"{folder}/log/catalog.parquet",
         },
         split={"window_days": 14, "training_windows": 1},
-        train={"max_epochs": 3, "embedding_dim": 16},
+        graph=graph or {},
+        train={"max_epochs": 3, "embedding_dim": 16} | (train or {}),
     )
     refs: dict[str, ArtifactRef] = {}
     for name in STEPS:
