@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from _pytest.mark.structures import ParameterSet
 from broken_shop import QUARANTINED, READ, REFUSED, BrokenInput, encode, good_rows, run_step, without_paths
@@ -97,6 +99,28 @@ def test_a_broken_input_ends_in_quarantine_or_in_one_sentence(
     assert in_words(case, finding.shown(case)) in {
         (line.table, line.name, line.sees) for line in read_lines() if case.form in line.forms.split(", ")
     }, "docs/data-contract.md says otherwise. Run: python tests/faults/contract_table.py"
+
+
+@pytest.mark.slow
+def test_a_bit_anywhere_in_a_parquet_file_is_a_sentence_or_another_value(
+    home: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parquet has no checksum of its own unless it was written with one: such a bit is a value like others."""
+    table = pa.Table.from_pylist(good_rows(40))
+    pq.write_table(table, tmp_path / "whole.parquet", compression="zstd")
+    whole = (tmp_path / "whole.parquet").read_bytes()
+    case = BrokenInput(name="", make=lambda _: None, events="events.parquet", ends=REFUSED, sees="")
+    for name, value in case.environment(tmp_path, home).items():
+        monkeypatch.setenv(name, value)
+    statuses: Counter[int] = Counter()
+    for place in range(3, len(whole), 61):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << (place % 8)
+        (tmp_path / "events.parquet").write_bytes(bytes(flipped))
+        statuses[run_step("ingest", capfd).status] += 1
+        assert half_written(home) == []
+    assert statuses.keys() <= {0, 1}
+    assert statuses[1] > 5
 
 
 def _changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
