@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,9 +145,15 @@ def _run(context: StepContext) -> StepReport:
         f"{len(world.warm):,} items trained, {items.num_rows:,} scored; epoch {best.number} of {len(first.epochs)}; "
         f"validation recall@20 {quality['recall']:.4f}, NDCG {quality['ndcg']:.4f} "
         f"(without the convolution {quality['recall_without_similarity']:.4f}, "
-        f"{quality['ndcg_without_similarity']:.4f})"
+        f"{quality['ndcg_without_similarity']:.4f}); relations {_shares(facts['relation_gates'])}"
     )
     return StepReport(summary=summary, rows=items.num_rows, statistics={**quality, "epochs": best.number})
+
+
+def _shares(gates: Mapping[str, float]) -> str:
+    """What each relation counts, the most first; one without an edge counts nothing and is not named."""
+    counting = sorted((-gate, name) for name, gate in gates.items() if gate > 0)
+    return ", ".join(f"{name} {-gate:.0%}" for gate, name in counting) or "none"
 
 
 def _validation_quality(

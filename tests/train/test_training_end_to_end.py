@@ -40,7 +40,14 @@ def test_the_bundle_is_whole_and_gives_its_golden_answer(bundle: Bundle, shop: T
     assert bundle.cutoff == split.cutoff
     bundle.golden.check(bundle.scorer)
     assert list(bundle.items.item_ids) == shop.artifact("graph").table("items.parquet")["item_id"].to_pylist()
-    assert set(bundle.facts["relation_gates"]) == set(shop.settings.graph.relations)
+    gates = bundle.facts["relation_gates"]
+    assert set(gates) == set(shop.settings.graph.relations)
+    # A relation without an edge (there are no rules) takes nothing from the others, and the summary names the others.
+    assert {name for name, gate in gates.items() if not gate > 0} == {"always_with"}
+    assert sum(gates.values()) == pytest.approx(1)
+    named = shop.artifact("bundle").manifest.summary.partition("; relations ")[2]
+    assert {one.split(" ")[0] for one in named.split(", ")} == set(gates) - {"always_with"}
+    assert "rules.parquet" in shop.artifact("bundle").file_names
 
 
 def test_on_the_holdout_it_beats_popularity_at_new_items(bundle: Bundle, shop: TrainedShop) -> None:
