@@ -25,7 +25,7 @@ from six_items import (
 
 from components.core.artifact import ArtifactWriter
 from components.core.errors import ArtifactError
-from components.model.bundle import Bundle, verified_manifest, write_encoder
+from components.model.bundle import BUNDLE_VERSION, Bundle, verified_manifest, write_encoder
 from components.model.encoders import ENCODERS
 from components.model.golden import Golden
 from components.model.recommender import Recommender, RecommenderConfig
@@ -49,7 +49,7 @@ def test_a_loaded_bundle_scores_as_what_was_written(bundle: Bundle, include_seen
 
 
 def test_a_bundle_says_what_it_is(bundle: Bundle, folder: Path) -> None:
-    assert (bundle.cutoff, bundle.as_of, bundle.format_version) == (AS_OF, AS_OF, 1)
+    assert (bundle.cutoff, bundle.as_of, bundle.format_version) == (AS_OF, AS_OF, BUNDLE_VERSION)
     assert bundle.scorer.weights == WEIGHTS
     assert bundle.scorer.scaling == SCALING
     assert bundle.statistics_names == ("recency_days", "frequency")
