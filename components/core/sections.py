@@ -191,6 +191,9 @@ class TrainSettings(Section):
     """Share of a history hidden at random in each training step."""
     id_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of items whose id vector is hidden in each training step, so that content learns to stand alone."""
+    warm_start: bool = False
+    """Start from what the last bundle of an earlier moment had learnt, and keep in the bundle what the next one needs
+    for it. Quality and time beside a cold start: benchmarks/warm_start.py."""
     seed: int = 20_261_124
     device: Literal["auto", "cpu", "cuda"] = "auto"
 

@@ -110,8 +110,9 @@ class Accumulator:
         if self._item_loss is not None:
             # Every rank draws the same; summed over ranks the term counts once.
             item_loss = self._item_loss(batch) * (batch.factor / ranks.size)
-            roots, gradients = [*roots, item_loss], [*gradients, torch.ones_like(item_loss)]
-            loss += item_loss.detach()
+            if item_loss.requires_grad:  # a batch of one item has nothing to set apart
+                roots, gradients = [*roots, item_loss], [*gradients, torch.ones_like(item_loss)]
+                loss += item_loss.detach()
         torch.autograd.backward(roots, gradients)
         return loss
 

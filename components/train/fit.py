@@ -99,10 +99,12 @@ def train_recommender(
     on_epoch: Callable[[Epoch], None],
     checkpoints: Checkpoints | None = None,
     feature_names: Sequence[str] = (),
+    warm: Callable[[Recommender], object] = lambda model: None,
 ) -> Trained:
     """Train on `windows`, whose `bases` are their base logits; so for `validation`.
 
-    `start` (U, I) are the strengths whose randomised SVD the id vectors begin with; the rest as for `train`.
+    `start` (U, I) are the strengths whose randomised SVD the id vectors begin with; `warm` puts what is known from
+    before in its place. The rest as for `train`.
     """
     generator = torch.Generator().manual_seed(settings.seed)
     config = RecommenderConfig(
@@ -124,6 +126,7 @@ def train_recommender(
     )
     model = Recommender(config)
     model.start(id_vectors=svd_vectors(start, dim=settings.embedding_dim, seed=settings.seed), generator=generator)
+    warm(model)
     model.to(windows[0].item_degree_I.device)
     judge = None if validation is None else _judge(*validation, attributes, settings)
     epochs = train(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -31,11 +32,14 @@ from components.train.fit import (
     weigh_counted,
     weigh_repeats,
 )
+from components.train.launch import announce
 from components.train.loop import Epoch
+from components.train.ranks import Ranks
 from components.train.refusals import refuse_settings, refuse_windows
 from components.train.repeatable import repeatable
 from components.train.snapshot import Snapshot, read_attributes, read_snapshot
 from components.train.tracking import track_run
+from components.train.warm_start import Warming, warm_start_key, write_warm_start
 from components.train.windows import TrainingWindow
 from components.train.world import STATISTICS, World, cut_window, read_world, strengths, with_user_features
 
@@ -62,6 +66,7 @@ def _run(context: StepContext) -> StepReport:
     items = context.inputs["graph"].table("items.parquet")
     world = read_world(context, items, split)
     refuse_settings(settings, world.device)
+    announce(context)
     torch.manual_seed(settings.seed)
 
     training = [cut_window(world, window) for window in split.training]
@@ -80,6 +85,7 @@ def _run(context: StepContext) -> StepReport:
         "half_life_days": world.half_life_days,
         "feature_names": STATISTICS,
     }
+    warming = Warming.of(context, world)
     checkpoints = Checkpoints(context.store, context.unfinished) if context.unfinished else None
     bases = [base_logits(window, base_weights, own_popularity=True) for window in (*training, validation)]
     judged_base = base_logits(validation, base_weights)
@@ -97,18 +103,13 @@ def _run(context: StepContext) -> StepReport:
                 start=strengths(training[0], world.half_life_days),
                 on_epoch=on_epoch,
                 checkpoints=None if checkpoints is None else checkpoints.named("first"),
+                warm=warming.put("first"),
                 **shared,
             )
         best = max(first.epochs, key=lambda epoch: epoch.validation)
-        similarity = similarity_of(first.model, validation, world.attributes, temperature=settings.temperature)
-        terms = weigh_all(validation, similarity, seed=settings.seed)
-        quality = _validation_quality(validation, judged_base, similarity, terms)
-        # What served the validation slice is not what will serve: it also says how repeats compare.
-        trial = _scorer(first.model, validation, world, scaling, ScoreWeights(terms=terms), settings.temperature)
-        weights = weigh_repeats(validation, trial, raw_validation_BF, seed=settings.seed)
-
         last = [*training[1:], validation]
-        second = train_recommender(
+        train_again = partial(
+            train_recommender,
             last,
             bases=bases[1:],
             validation=None,
@@ -116,8 +117,20 @@ def _run(context: StepContext) -> StepReport:
             start=strengths(last[0], world.half_life_days),
             on_epoch=lambda epoch: None,
             checkpoints=None if checkpoints is None else checkpoints.named("second"),
+            warm=warming.put("second"),
             **shared,
         )
+        if not Ranks.here().is_first:
+            train_again()
+            return StepReport(summary="trained along", rows=0)
+        similarity = similarity_of(first.model, validation, world.attributes, temperature=settings.temperature)
+        terms = weigh_all(validation, similarity, seed=settings.seed)
+        quality = _validation_quality(validation, judged_base, similarity, terms)
+        # What served the validation slice is not what will serve: it also says how repeats compare.
+        trial = _scorer(first.model, validation, world, scaling, ScoreWeights(terms=terms), settings.temperature)
+        weights = weigh_repeats(validation, trial, raw_validation_BF, seed=settings.seed)
+
+        second = train_again()
         shipped = _whole_scorer(context, world, items, split, second.model, scaling, weights)
         facts = {
             "settings": {
@@ -137,6 +150,8 @@ def _run(context: StepContext) -> StepReport:
             facts=facts,
         )
         context.output.write_table("rules.parquet", context.inputs["graph"].table("rules.parquet"))
+        if settings.warm_start:
+            write_warm_start(context.output, first=first.model, second=second.model, warm=world.warm)
         write_encoder(context.output, model=shipped.model, attributes=shipped.attributes, graph=shipped.graph)
         history = [{"epoch": one.number, "loss": one.loss, "validation": one.validation} for one in first.epochs]
         context.output.path("training.json").write_text(json.dumps({**facts, "history": history}, indent=1))
@@ -145,7 +160,7 @@ def _run(context: StepContext) -> StepReport:
         f"{len(world.warm):,} items trained, {items.num_rows:,} scored; epoch {best.number} of {len(first.epochs)}; "
         f"validation recall@20 {quality['recall']:.4f}, NDCG {quality['ndcg']:.4f} "
         f"(without the convolution {quality['recall_without_similarity']:.4f}, "
-        f"{quality['ndcg_without_similarity']:.4f}); relations {_shares(facts['relation_gates'])}"
+        f"{quality['ndcg_without_similarity']:.4f}); relations {_shares(facts['relation_gates'])}{warming.note}"
     )
     return StepReport(summary=summary, rows=items.num_rows, statistics={**quality, "epochs": best.number})
 
@@ -244,4 +259,5 @@ STEP = Step(
     sections=("train", "split", "graph"),
     rooms=("components.train", "components.model", "components.measures.ranking", "components.inputs"),
     run=run,
+    fingerprint=warm_start_key,
 )

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from components.core.libraries import prepare_libraries
 from components.core.step import StepContext
 from components.train.loop import Epoch
+from components.train.ranks import Ranks
 
 
 class Tracker(Protocol):
@@ -32,9 +33,22 @@ class _MlflowTracker:
         self._mlflow.log_metrics({f"weight_{name}": value for name, value in weights.items()})
 
 
+class _Silent:
+    """Of a process that trains along: rank 0 tells what there is to tell."""
+
+    def log_epoch(self, epoch: Epoch) -> None:
+        pass
+
+    def log_result(self, quality: Mapping[str, float], weights: Mapping[str, float]) -> None:
+        pass
+
+
 @contextmanager
 def track_run(context: StepContext, facts: Mapping[str, Any]) -> Iterator[Tracker]:
     """An MLflow run named after the pipeline's run; marked failed where the block raises."""
+    if not Ranks.here().is_first:
+        yield _Silent()
+        return
     prepare_libraries()
     import mlflow
 
