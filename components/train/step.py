@@ -132,7 +132,7 @@ def _run(context: StepContext) -> StepReport:
 
         second = train_again()
         shipped = _whole_scorer(context, world, items, split, second.model, scaling, weights)
-        facts = {
+        facts: dict[str, Any] = {
             "settings": {
                 name: getattr(context.settings, name).model_dump(mode="json") for name in ("train", "graph", "split")
             },
