@@ -12,8 +12,11 @@ Adam at .001, at most 300 epochs, driven by RecBole's own data set, data loader 
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
+import os
 import resource
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -87,6 +90,8 @@ def recbole(log: Log) -> Peer:
     from recbole.utils import init_seed
 
     folder = Path(tempfile.mkdtemp(prefix="basketweave-recbole-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.chdir(folder)  # it writes logs to wherever it stands
     (folder / "split").mkdir()
     # RecBole splits by itself; all of train is its train part, and its own evaluation is not used.
     pairs = zip(log.user_E.tolist(), log.item_E.tolist(), strict=True)
