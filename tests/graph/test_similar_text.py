@@ -36,6 +36,12 @@ def test_texts_are_most_like_those_with_their_words() -> None:
     assert dense[ordered.index("green tea leaves"), ordered.index("green tea bags")] > 0.3
 
 
+def test_texts_that_share_little_are_no_neighbours_however_few_there_are() -> None:
+    found = text_neighbours(pa.array([*TEAS, *TOOLS]), neighbours=5)
+    teas, tools = found.text_I[:3], found.text_I[3:]
+    assert found.similarity_TT[np.ix_(teas, tools)].nnz == 0
+
+
 def test_a_misspelt_word_is_still_alike() -> None:
     found = text_neighbours(
         pa.array(["strawberry yoghurt", "strawbery yogurt", "motor oil", "floor wax"]), neighbours=1
