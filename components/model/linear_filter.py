@@ -14,7 +14,6 @@ from functools import cached_property
 import numpy as np
 import scipy.sparse as sp
 import torch
-from scipy.sparse import _sparsetools
 from torch import Tensor
 
 from components.model.histories import Histories
@@ -63,23 +62,9 @@ def build_filter(
 
 
 def _products(left: sp.csr_matrix, right: sp.csr_matrix) -> Iterator[tuple[int, sp.csr_matrix]]:
-    """First row and block of left @ right, block by block; a block is gone when the next one comes.
-
-    scipy's own kernel without its counting pass, into arrays that are used again.
-    """
-    row_cost = np.concatenate([[0], np.cumsum(np.diff(right.indptr)[left.indices])])[left.indptr]
-    starts = range(0, left.shape[0], BLOCK_ROWS)
-    bounds = [(start, min(start + BLOCK_ROWS, left.shape[0])) for start in starts]
-    size = max((int(row_cost[end] - row_cost[start]) for start, end in bounds), default=0)
-    indices, data = np.empty(size, dtype=np.int32), np.empty(size, dtype=np.float32)
-    whole = (right.indptr.astype(np.int32), right.indices.astype(np.int32), right.data)
-    for start, end in bounds:
-        first, last = left.indptr[start], left.indptr[end]
-        indptr = np.empty(end - start + 1, dtype=np.int32)
-        own = ((left.indptr[start : end + 1] - first).astype(np.int32), left.indices[first:last].astype(np.int32))
-        _sparsetools.csr_matmat(end - start, right.shape[1], *own, left.data[first:last], *whole, indptr, indices, data)
-        shape = (end - start, right.shape[1])
-        yield start, sp.csr_matrix((data[: indptr[-1]], indices[: indptr[-1]], indptr), shape=shape, copy=False)
+    """First row and rows of left @ right, a bounded number of rows at a time."""
+    for start in range(0, left.shape[0], BLOCK_ROWS):
+        yield start, sp.csr_matrix(left[start : start + BLOCK_ROWS] @ right)
 
 
 def strongest_per_row(matrix: sp.csr_matrix, *, count: int, first_row: int = 0) -> sp.csr_matrix:
