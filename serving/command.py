@@ -12,7 +12,6 @@ import socket
 from pathlib import Path
 from typing import Annotated
 
-import psutil
 import typer
 from rich.console import Console
 
@@ -23,6 +22,7 @@ from components.core.live import (
     ServiceRecord,
     find_service,
     last_service,
+    process_start,
     write_service_record,
 )
 from components.core.settings import Settings, child_environment, load_settings
@@ -74,12 +74,11 @@ def _record(settings: Settings, address: str, port: int | None) -> ServiceRecord
             f"The project '{settings.project}' is served already, at {other.url} (process {other.pid}). "
             "Stop it by 'basketweave stop', or serve another bundle by --bundle."
         )
-    process = psutil.Process()
     record = ServiceRecord(
         host=address,
         port=port or settings.deploy.port or _free_port(settings, address),
-        pid=process.pid,
-        started_at=process.create_time(),
+        pid=os.getpid(),
+        started_at=process_start(os.getpid()),
         workers=settings.serve.workers,
         follows_pointer=follows_pointer,
     )

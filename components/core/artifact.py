@@ -1,7 +1,8 @@
 """Artifacts: folders whose `manifest.json`, written last, says what is in them, from what, and made how.
 
 The content hash covers data files and day partitions, not the run id, the time, or files added as `report`: equal work
-gives equal hashes. A reader checks the hash of each file that it opens.
+gives equal hashes. A reader checks the hash of each file that it opens, and the seal of the manifest itself, whose
+statistics (a verdict, say) and times no file's hash speaks for.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from components.core.hashing import file_sha256, json_sha256
 from components.core.store import Store, write_file_whole
 
 MANIFEST = "manifest.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class _Record(BaseModel):
@@ -71,6 +72,16 @@ class Manifest(_Record):
     code_sha256: str
     run_id: str
     created_at: datetime
+    seal: str = ""
+    """Hash of all the other fields."""
+
+    def sealed(self) -> Manifest:
+        """This manifest with its seal, its values as a reader will find them in JSON."""
+        read_back = Manifest.model_validate_json(self.model_dump_json())
+        return read_back.model_copy(update={"seal": read_back.own_sha256()})
+
+    def own_sha256(self) -> str:
+        return json_sha256(self.model_dump(mode="json", exclude={"seal"}))
 
     def ref(self) -> ArtifactRef:
         return ArtifactRef(kind=self.kind, uri=self.uri, sha256=self.content_sha256, rows=self.rows)
@@ -101,6 +112,8 @@ class Artifact:
         recomputed = content_sha256(manifest.kind, manifest.files, manifest.partitions)
         if manifest.content_sha256 != recomputed or (sha256 is not None and sha256 != recomputed):
             raise ArtifactError(f"{uri} is not the artifact that was asked for: its content hash differs.")
+        if manifest.seal != manifest.own_sha256():
+            raise ArtifactError(f"{uri}/{MANIFEST} is not what was written. Delete its folder and run again.")
         if kind is not None and manifest.kind != kind:
             raise ArtifactError(f"{uri} is of kind '{manifest.kind}', '{kind}' was expected.")
         return cls(store, manifest)

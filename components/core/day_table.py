@@ -13,7 +13,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from components.core.artifact import Partition, write_parquet
-from components.core.hashing import file_sha256
+from components.core.errors import ArtifactError
+from components.core.hashing import file_sha256, json_sha256
 from components.core.store import Store
 
 
@@ -28,8 +29,16 @@ class DayTable:
         """The present state, by day."""
         if not self.store.exists(self._state):
             return {}
-        entries = self.store.read_json(self._state)["days"]
-        return {entry.day: entry for entry in map(Partition.model_validate, entries)}
+        try:
+            state = self.store.read_json(self._state)
+            if state["sha256"] != json_sha256(state["days"]):
+                raise ValueError(state["sha256"])
+            return {entry.day: entry for entry in map(Partition.model_validate, state["days"])}
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(
+                f"{self.store.uri(self._state)} is not what was written. Delete this file, then ingest the whole log "
+                "again: what is finished is found by its content."
+            ) from error
 
     def write_day(self, day: date, table: pa.Table, *, statistics: Mapping[str, int] | None = None) -> Partition:
         """Publish a day's file (rows must be sorted by the caller). The state does not name it yet."""
@@ -48,7 +57,7 @@ class DayTable:
             state = {} if whole else self.days()
             state.update({partition.day: partition for partition in partitions})
             ordered = [state[day].model_dump(mode="json") for day in sorted(state)]
-            self.store.write_json(self._state, {"days": ordered})
+            self.store.write_json(self._state, {"days": ordered, "sha256": json_sha256(ordered)})
         return {day: state[day] for day in sorted(state)}
 
     @property

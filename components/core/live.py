@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime
 from pathlib import Path
 
@@ -34,7 +35,7 @@ class Pointer(_Record):
 
 
 class ServiceRecord(_Record):
-    """A running service; `started_at` tells its process from a later one with the same pid."""
+    """A running service; `started_at` (see `process_start`) tells its process from a later one with the same pid."""
 
     host: str
     port: int
@@ -93,13 +94,23 @@ def find_service(settings: Settings) -> ServiceRecord | None:
     return record if record is not None and is_alive(record) else None
 
 
+def process_start(pid: int) -> float:
+    """Seconds from the machine's start to the process's; no change of the wall clock moves them.
+
+    Linux reckons a process's start in wall-clock time anew from the present clock: it is another one after each jump.
+    Raises OSError where there is no such process.
+    """
+    # The name, in parentheses, may hold spaces; 'starttime' is field 22, and the fields after the name begin with 3.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[22 - 3]) / os.sysconf("SC_CLK_TCK")
+
+
 def is_alive(record: ServiceRecord) -> bool:
     """Whether the very process that wrote the record still runs."""
     try:
-        process = psutil.Process(record.pid)
-        # Two readings of one process's start differ by the clock's adjustments, never by a second.
-        return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - record.started_at) < 1
-    except psutil.Error:
+        is_zombie = psutil.Process(record.pid).status() == psutil.STATUS_ZOMBIE
+        return not is_zombie and process_start(record.pid) == record.started_at
+    except (psutil.Error, OSError):
         return False
 
 

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
 from components.core.artifact import MANIFEST, Artifact, ArtifactRef, ArtifactWriter, Manifest, content_sha256
 from components.core.clock import wall_clock
-from components.core.errors import ArtifactError
+from components.core.errors import ArtifactError, full_disk_as_sentence
 from components.core.hashing import code_sha256, json_sha256
 from components.core.progress import Progress
 from components.core.settings import Settings
@@ -93,7 +95,7 @@ class Execution:
     ref: ArtifactRef
     manifest: Manifest
     is_reused: bool
-    seconds: float
+    seconds: float = 0.0
 
 
 def execute(
@@ -106,9 +108,41 @@ def execute(
     options: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> Execution:
-    """Run a step, or find that it has run. `options` are the call's own (a window of days), not settings."""
+    """Run a step, or find that it has run. `options` are the call's own (a window of days), not settings.
+
+    Raises BusyError where another process runs the step in the same store, DiskFullError where there is no space left.
+    """
     started = time.monotonic()
     store = Store(settings.artifact_root)
+    # Of two runs of a step at once one wins whole: they would share event tables, the feature store, checkpoints.
+    with (
+        full_disk_as_sentence(step.name, root=store.root),
+        store.lock(f"step-{step.name}", doing=f"running the step '{step.name}'"),
+    ):
+        execution = _execute(
+            step,
+            store,
+            settings=settings,
+            inputs=inputs,
+            run_id=run_id,
+            as_of=as_of,
+            options=options,
+            progress=progress,
+        )
+    return replace(execution, seconds=time.monotonic() - started)
+
+
+def _execute(
+    step: Step,
+    store: Store,
+    *,
+    settings: Settings,
+    inputs: Mapping[str, ArtifactRef],
+    run_id: str,
+    as_of: datetime | None,
+    options: Mapping[str, Any] | None,
+    progress: Progress | None,
+) -> Execution:
     opened = {kind: Artifact.open(store, ref.uri, sha256=ref.sha256, kind=kind) for kind, ref in inputs.items()}
     missing = set(step.inputs) - set(opened)
     if missing:
@@ -129,13 +163,13 @@ def execute(
         done = _finished(store, relative, step.kind) if step.reusable else None
         if done is not None and (step.stands is None or step.stands(context)):
             _point_latest(store, step.kind, done)
-            return Execution(ref=done.ref(), manifest=done, is_reused=True, seconds=time.monotonic() - started)
+            return Execution(ref=done.ref(), manifest=done, is_reused=True)
         report = step.run(replace(context, unfinished=f"{UNFINISHED}/{relative}"))
         manifest = _commit(step, context, report, relative)
         # What tries with other inputs or settings left there has no use once a newer one is through.
         store.delete(f"{UNFINISHED}/{step.kind}")
     _point_latest(store, step.kind, manifest)
-    return Execution(ref=manifest.ref(), manifest=manifest, is_reused=False, seconds=time.monotonic() - started)
+    return Execution(ref=manifest.ref(), manifest=manifest, is_reused=False)
 
 
 def latest(store: Store, kind: str) -> ArtifactRef:
@@ -143,7 +177,12 @@ def latest(store: Store, kind: str) -> ArtifactRef:
     pointer = f"{kind}/latest.json"
     if not store.exists(pointer):
         raise ArtifactError(f"There is no '{kind}' yet under {store.root}. Run the step that makes it first.")
-    return ArtifactRef.model_validate(store.read_json(pointer))
+    try:
+        return ArtifactRef.model_validate(store.read_json(pointer))
+    except (ValueError, ValidationError) as error:
+        raise ArtifactError(
+            f"{store.uri(pointer)} cannot be read. Run the step that makes '{kind}' again, which writes it anew."
+        ) from error
 
 
 def _key(step: Step, context: StepContext) -> str:
@@ -195,7 +234,7 @@ def _commit(step: Step, context: StepContext, report: StepReport, relative: str)
         run_id=context.run_id,
         created_at=wall_clock(),
     )
-    (context.output.folder / MANIFEST).write_text(manifest.model_dump_json(indent=1))
+    (context.output.folder / MANIFEST).write_text(manifest.sealed().model_dump_json(indent=1))
     context.store.commit_folder(context.output.folder, relative, last=MANIFEST)
     return Artifact.open(context.store, manifest.uri, kind=step.kind).manifest
 

@@ -6,6 +6,8 @@ where a move is a copy and a delete, files are put in place and the manifest las
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -101,15 +103,15 @@ class Store:
     def staging(self) -> Iterator[Path]:
         """An empty local folder, gone afterwards unless it was committed. On the store's own disk where it is local."""
         if self.is_local:
-            parent = Path(self.path(STAGING))
-            parent.mkdir(parents=True, exist_ok=True)
-            folder = Path(tempfile.mkdtemp(dir=parent))
+            folder, held = _claim_staging(Path(self.path(STAGING)))
         else:
-            folder = Path(tempfile.mkdtemp(prefix="basketweave-"))
+            folder, held = Path(tempfile.mkdtemp(prefix="basketweave-")), None
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+            if held is not None:
+                os.close(held)
 
     def commit_folder(self, staged: Path, relative: str, *, last: str) -> None:
         """Publish a staged folder; the file named `last` is its commit mark. A folder already there is kept."""
@@ -177,6 +179,31 @@ def write_file_whole(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _claim_staging(parent: Path) -> tuple[Path, int]:
+    """A new folder in `parent`, and the descriptor that holds its lock; folders of the dead are swept away.
+
+    The kernel frees a folder's lock when its holder dies, so what can be locked is nobody's.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    guard = os.open(parent, os.O_RDONLY)
+    try:
+        fcntl.flock(guard, fcntl.LOCK_EX)  # between making a folder and locking it nobody sweeps
+        for old in parent.iterdir():
+            with contextlib.suppress(OSError):
+                descriptor = os.open(old, os.O_RDONLY)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(old, ignore_errors=True)
+                finally:
+                    os.close(descriptor)
+        folder = Path(tempfile.mkdtemp(dir=parent))
+        held = os.open(folder, os.O_RDONLY)
+        fcntl.flock(held, fcntl.LOCK_EX)
+    finally:
+        os.close(guard)
+    return folder, held
 
 
 def _flush(path: Path) -> None:

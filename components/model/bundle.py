@@ -121,7 +121,8 @@ def verified_manifest(folder: Path) -> Manifest:
         path = folder / entry.path
         if not path.is_file() or file_sha256(path) != entry.sha256:
             raise ArtifactError(f"{path} is missing or damaged: its hash is not the manifest's. Use another bundle.")
-    if content_sha256(manifest.kind, manifest.files, manifest.partitions) != manifest.content_sha256:
+    fits = content_sha256(manifest.kind, manifest.files, manifest.partitions) == manifest.content_sha256
+    if not fits or manifest.seal != manifest.own_sha256():
         raise ArtifactError(f"{folder / MANIFEST} was changed: its content hash does not fit its files.")
     return manifest
 

@@ -6,6 +6,7 @@ hand each other one artifact reference (kind, uri, sha256, rows), and the step i
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -23,6 +24,8 @@ from components.core.store import Store
 from components.orchestration.journal import TaskEntry, TaskState, run_folder, write_entry
 from components.orchestration.run_window import run_as_of
 from components.orchestration.watcher import current_watcher
+
+logger = logging.getLogger(__name__)
 
 # What each step makes; the same as its STEP.kind (a test holds it), known here without importing the step.
 KINDS: Mapping[str, str] = {
@@ -121,8 +124,13 @@ def note(dag_run: Any, *, task: str, state: TaskState, summary: str, seconds: fl
         run_id=dag_run.run_id, task=task, state=state, summary=summary, seconds=seconds, finished_at=wall_clock()
     )
     current_watcher().finished(entry)
-    folder = run_folder(run_id=dag_run.run_id, started_at=dag_run.start_date or dag_run.run_after)
-    write_entry(Store(load_settings().artifact_root), folder, entry)
+    store = Store(load_settings().artifact_root)
+    try:
+        folder = run_folder(store, run_id=dag_run.run_id, started_at=dag_run.start_date or dag_run.run_after)
+        write_entry(store, folder, entry)
+    except OSError as error:
+        # A full disk, most likely, of which the task's own error speaks; what is finished is in the store without it.
+        logger.warning("The journal has no entry of %s: %s", task, error)
 
 
 def _as_of(context: Mapping[str, Any], settings: Settings) -> datetime | None:

@@ -1,7 +1,7 @@
 """Airflow's real scheduler and web page on this machine: `airflow standalone`, started, watched and stopped whole.
 
 On SIGTERM `airflow standalone` leaves its children behind, so it gets a session of its own and the whole session is
-signalled. A pid alone is never trusted: its start time is kept beside it.
+signalled. A pid alone is never trusted: its start is kept beside it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from components.core.errors import BusyError, StopError
+from components.core.live import process_start
 from components.core.settings import Settings
 from components.core.store import write_file_whole
 from components.orchestration.environment import LOOPBACK, airflow_environment
@@ -86,7 +87,7 @@ def start_scheduler(
             env=airflow_environment(settings, home=home_folder(settings)) | _network(port),
             start_new_session=True,
         )
-    record = SchedulerRecord(pid=process.pid, started_at=psutil.Process(process.pid).create_time(), port=port)
+    record = SchedulerRecord(pid=process.pid, started_at=process_start(process.pid), port=port)
     write_file_whole(_record_path(settings), record.model_dump_json().encode())
     try:
         _wait_until_healthy(record, process=process, log=log, waiting=waiting or (lambda part: None))
@@ -180,8 +181,8 @@ def _leader(record: SchedulerRecord) -> psutil.Process | None:
     """The very process that the record is about, if it still runs."""
     try:
         process = psutil.Process(record.pid)
-        same = abs(process.create_time() - record.started_at) < 1 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
+        same = process_start(record.pid) == record.started_at and process.status() != psutil.STATUS_ZOMBIE
+    except (psutil.Error, OSError):
         return None
     return process if same else None
 

@@ -90,9 +90,18 @@ def test_a_tampered_manifest_is_noticed(store: Store, total: ArtifactRef, change
         Artifact.open(store, total.uri)
 
 
+@pytest.mark.parametrize("change", [{"rows": 2}, {"statistics": {"total": 7}}, {"as_of": "2024-05-02T00:00:00Z"}])
+def test_what_no_files_hash_speaks_for_is_under_the_manifests_seal(
+    store: Store, total: ArtifactRef, change: dict[str, object]
+) -> None:
+    change_manifest(total, **change)
+    with pytest.raises(ArtifactError, match=r"manifest\.json is not what was written"):
+        Artifact.open(store, total.uri, sha256=total.sha256)
+
+
 def test_another_format_asks_for_another_run(store: Store, total: ArtifactRef) -> None:
     change_manifest(total, format_version=99)
-    with pytest.raises(ArtifactError, match=r"has format 99, this version reads 1\. Run the step again"):
+    with pytest.raises(ArtifactError, match=r"has format 99, this version reads 2\. Run the step again"):
         Artifact.open(store, total.uri)
 
 

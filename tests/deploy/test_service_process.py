@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from components.core.errors import StopError
-from components.core.live import ServiceRecord, find_service, write_service_record
+from components.core.live import ServiceRecord, find_service, process_start, write_service_record
 from components.core.settings import Settings, load_settings
 from components.deploy.probe import ServiceClient, local_url, wait_until_ready
 from components.deploy.service_process import last_line, start_service, stop_service
@@ -47,7 +47,7 @@ def record_of(process: psutil.Process, *, late_by: float = 0) -> ServiceRecord:
         host="127.0.0.1",
         port=1,
         pid=process.pid,
-        started_at=process.create_time() - late_by,
+        started_at=process_start(process.pid) - late_by,
         workers=1,
         follows_pointer=True,
     )

@@ -17,10 +17,10 @@ def entry(run_id: str, task: str, *, minute: int) -> TaskEntry:
 
 def test_the_newest_runs_come_first_and_their_tasks_in_order_of_time(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
-    for run, hour in (("b__2024-05-01T13:00:00+00:00", 1), ("a", 0), ("c", 2)):
-        folder = run_folder(run_id=run, started_at=NOON + timedelta(hours=hour))
-        write_entry(store, folder, entry(run, "validate", minute=2))
+    for run, hour in (("a", 0), ("b__2024-05-01T13:00:00+00:00", 1), ("c", 2)):
+        folder = run_folder(store, run_id=run, started_at=NOON + timedelta(hours=hour))
         write_entry(store, folder, entry(run, "ingest", minute=1))
+        write_entry(store, folder, entry(run, "validate", minute=2))
     runs = last_runs(store, count=2)
     assert [[(one.run_id[0], one.task) for one in run] for run in runs] == [
         [("c", "ingest"), ("c", "validate")],
@@ -30,10 +30,33 @@ def test_the_newest_runs_come_first_and_their_tasks_in_order_of_time(tmp_path: P
 
 def test_an_unreadable_entry_hides_no_other(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
-    folder = run_folder(run_id="a", started_at=NOON)
+    folder = run_folder(store, run_id="a", started_at=NOON)
     write_entry(store, folder, entry("a", "ingest", minute=1))
     (tmp_path / "runs" / folder / "train.json").write_text('{"of": "another version"}')
     assert [one.task for one in last_runs(store, count=1)[0]] == ["ingest"]
+
+
+def test_a_clock_that_is_set_back_changes_no_order(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    for run, hours_back in (("first", 0), ("second", 5), ("third", 3)):
+        started_at = NOON - timedelta(hours=hours_back)
+        for number, task in enumerate(("ingest", "validate", "ingest")):  # ingest once more: a later try
+            minute = -60 * hours_back - number
+            write_entry(store, run_folder(store, run_id=run, started_at=started_at), entry(run, task, minute=minute))
+    runs = last_runs(store, count=2)
+    assert [[(one.run_id, one.task) for one in run] for run in runs] == [
+        [("third", "validate"), ("third", "ingest")],
+        [("second", "validate"), ("second", "ingest")],
+    ]
+
+
+def test_the_part_of_a_killed_writer_is_no_entry(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    folder = run_folder(store, run_id="a", started_at=NOON)
+    write_entry(store, folder, entry("a", "ingest", minute=1))
+    whole = tmp_path / "runs" / folder / "ingest.json"
+    whole.with_name(".ingest.json.5ab1.part").write_bytes(whole.read_bytes())
+    assert len(last_runs(store, count=1)[0]) == 1
 
 
 def test_no_run_yet(tmp_path: Path) -> None:

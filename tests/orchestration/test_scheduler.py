@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from components.core.errors import BusyError
+from components.core.live import process_start
 from components.core.settings import Settings, load_settings
 from components.core.store import Store, write_file_whole
 from components.orchestration.journal import last_runs
@@ -38,7 +39,7 @@ def record_of(process: subprocess.Popen[bytes], *, started_at: float, home: Path
 def test_a_later_process_with_the_same_pid_is_left_alone(tmp_path: Path) -> None:
     bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
     try:
-        started_at = psutil.Process(bystander.pid).create_time()
+        started_at = process_start(bystander.pid)
         settings = record_of(bystander, started_at=started_at - 100, home=tmp_path)
         assert find_scheduler(settings) is None
         assert stop_scheduler(settings) is None
@@ -68,7 +69,7 @@ def test_stopping_ends_the_whole_session_also_children_that_outlive_their_parent
     leader = subprocess.Popen([sys.executable, str(script)], start_new_session=True, stdout=subprocess.PIPE)
     assert leader.stdout is not None
     assert [leader.stdout.readline() for _ in range(2)] == [b"up\n", b"up\n"]
-    settings = record_of(leader, started_at=psutil.Process(leader.pid).create_time(), home=tmp_path)
+    settings = record_of(leader, started_at=process_start(leader.pid), home=tmp_path)
     stopped = stop_scheduler(settings)
     leader.wait()
     assert stopped is not None

@@ -8,13 +8,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 from typer.testing import CliRunner
 
 import serving.command
 from components.core.errors import ArtifactError, BusyError, SettingsError
-from components.core.live import ServiceRecord, find_service, last_service, service_record_path, write_service_record
+from components.core.live import (
+    ServiceRecord,
+    find_service,
+    last_service,
+    process_start,
+    service_record_path,
+    write_service_record,
+)
 from components.core.settings import Settings, load_settings
 
 ROOT = Path(__file__).parents[2]
@@ -40,8 +46,13 @@ def serve(*arguments: str) -> None:
 
 
 def own_record(**changes: object) -> ServiceRecord:
-    process = psutil.Process()
-    fields = {"host": "127.0.0.1", "port": 1, "pid": process.pid, "started_at": process.create_time(), "workers": 1}
+    fields = {
+        "host": "127.0.0.1",
+        "port": 1,
+        "pid": os.getpid(),
+        "started_at": process_start(os.getpid()),
+        "workers": 1,
+    }
     return ServiceRecord(**{**fields, "follows_pointer": True, **changes})
 
 
@@ -134,7 +145,7 @@ def test_a_record_of_a_dead_process_or_of_a_reused_pid_is_no_service(settings: S
     assert find_service(settings) is None
     write_service_record(settings, own_record())
     assert find_service(settings) == own_record()
-    write_service_record(settings, own_record(started_at=psutil.Process().create_time() - 60))
+    write_service_record(settings, own_record(started_at=process_start(os.getpid()) - 60))
     assert find_service(settings) is None
     write_service_record(settings, own_record(pid=2**22 - 1))
     assert find_service(settings) is None
