@@ -173,7 +173,7 @@ def test_a_killed_step_goes_on_and_makes_the_same_bundle(
             inputs=inputs(settings_in(tmp_path / "other", seed=9)),
             run_id="other",
         )
-        assert caplog.messages == []
+        assert not any("goes on" in message for message in caplog.messages)
         resumed = execute(STEP, settings=settings, inputs=refs, run_id="resumed").ref
     assert any("goes on after epoch 2" in message for message in caplog.messages)
     assert resumed.sha256 == whole.sha256
