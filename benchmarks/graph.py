@@ -28,7 +28,6 @@ from rich.table import Table
 
 from benchmarks.machine import describe_machine
 from components.core.artifact import Artifact, ArtifactRef
-from components.core.libraries import prepare_libraries
 from components.core.settings import Settings, load_settings
 from components.core.split import TimeSplit
 from components.core.step import execute
@@ -144,7 +143,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="CPU-seconds, memory and edges of the item graph on the demo log.")
     parser.add_argument("--home", type=Path, help="where the log and the graphs are kept; default: a folder that goes")
     given = parser.parse_args().home
-    prepare_libraries()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     console = Console(width=110)
     with tempfile.TemporaryDirectory() as folder:

@@ -30,7 +30,6 @@ from rich.table import Table
 from benchmarks.machine import cpu_seconds, write_result
 from components.core.artifact import Artifact, ArtifactRef
 from components.core.command import load_step
-from components.core.libraries import prepare_libraries
 from components.core.settings import Settings, load_settings
 from components.core.split import TimeSplit
 from components.core.step import execute
@@ -154,5 +153,4 @@ def as_table(rows: list[dict[str, Any]]) -> Table:
 
 
 if __name__ == "__main__":
-    prepare_libraries()
     main()

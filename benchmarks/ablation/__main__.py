@@ -23,7 +23,6 @@ from rich.console import Console
 
 from benchmarks.ablation.arms import ARMS, REFERENCE, WITHOUT, Outcome, as_table, to_json
 from benchmarks.machine import write_result
-from components.core.libraries import prepare_libraries
 
 DEMO_LOG = "complete_journey"
 
@@ -92,5 +91,4 @@ def convolution_line(report: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    prepare_libraries()
     main()

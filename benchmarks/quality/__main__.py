@@ -27,7 +27,6 @@ from benchmarks.machine import cpu_seconds, peak_memory_mb, write_result
 from benchmarks.quality.recipe import ENCODER_ALONE, Chosen, K, Network, choose, fit, measure
 from benchmarks.quality.report import tracker
 from benchmarks.quality.splits import Log, hide_share, read_split
-from components.core.libraries import prepare_libraries
 from components.model.score import ScoreWeights
 
 TUNING_SHARE = 0.2
@@ -121,5 +120,4 @@ def as_table(report: Mapping[str, Any], name: str) -> Table:
 
 
 if __name__ == "__main__":
-    prepare_libraries()
     main()

@@ -25,7 +25,6 @@ from benchmarks.machine import cpu_seconds, peak_memory_mb, write_result
 from benchmarks.quality.recipe import MIN_ITEM_USERS, Chosen, K, Network, choose, fit, rank
 from benchmarks.quality.report import tracker
 from benchmarks.quality.splits import Log, read_sequences, sequence_log
-from components.core.libraries import prepare_libraries
 from components.evaluate.contest import NEW_ITEMS, BaselineEntrant, rank_users
 from components.evaluate.tuning import choose_baselines
 from components.measures.bootstrap import Interval, paired_bootstrap
@@ -157,5 +156,4 @@ def _shown(interval: dict[str, float]) -> str:
 
 
 if __name__ == "__main__":
-    prepare_libraries()
     main()

@@ -21,7 +21,6 @@ from rich.console import Console
 
 from benchmarks.machine import cpu_seconds, write_result
 from benchmarks.quality.rolling_months import as_table, measure_month, summarise
-from components.core.libraries import prepare_libraries
 from components.simulate.settings import WorldSettings
 from components.simulate.writer import simulate
 
@@ -76,5 +75,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    prepare_libraries()
     main()

@@ -39,7 +39,6 @@ from benchmarks.machine import cpu_seconds, write_result
 from benchmarks.quality.als import ALS_GRID
 from benchmarks.quality.report import tracker
 from components.core.artifact import Artifact, ArtifactRef
-from components.core.libraries import prepare_libraries
 from components.core.settings import load_settings
 from components.core.split import TimeSplit
 from components.core.store import Store
@@ -250,5 +249,4 @@ def _open(ref: ArtifactRef) -> Artifact:
 
 
 if __name__ == "__main__":
-    prepare_libraries()
     main()

@@ -15,7 +15,6 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.training import als, evaluation, gpu, growth, peers, propagation
-from components.core.libraries import prepare_libraries
 
 CASES = ("propagation", "evaluation", "als", "peers", "growth", "gpu")
 
@@ -48,5 +47,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    prepare_libraries()
     main()
