@@ -107,17 +107,19 @@ def execute(
     as_of: datetime | None = None,
     options: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
+    wait_seconds: float = 0,
 ) -> Execution:
     """Run a step, or find that it has run. `options` are the call's own (a window of days), not settings.
 
-    Raises BusyError where another process runs the step in the same store, DiskFullError where there is no space left.
+    Raises BusyError where another process runs the step in the same store and does not end within `wait_seconds`,
+    DiskFullError where there is no space left.
     """
     started = time.monotonic()
     store = Store(settings.artifact_root)
     # Of two runs of a step at once one wins whole: they would share event tables, the feature store, checkpoints.
     with (
         full_disk_as_sentence(step.name, root=store.root),
-        store.lock(f"step-{step.name}", doing=f"running the step '{step.name}'"),
+        store.lock(f"step-{step.name}", doing=f"running the step '{step.name}'", timeout_seconds=wait_seconds),
     ):
         execution = _execute(
             step,

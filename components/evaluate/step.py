@@ -161,7 +161,8 @@ def _write(context: StepContext, judgement: Judgement, measured: Measured, split
         "failed": judgement.failed,
         "checks": [asdict(check) for check in judgement.checks],
         "gates": [asdict(gate) for gate in judgement.gates],
-        "bundle": bundle.ref().model_dump(),
+        # Not where it lies: equal work gives equal hashes in any store.
+        "bundle": bundle.ref().model_dump(exclude={"uri"}),
         "cutoff": split.cutoff.isoformat(),
         "as_of": split.as_of.isoformat(),
     }

@@ -102,6 +102,8 @@ def run_in_process(name: str, refs: Sequence[Mapping[str, Any]]) -> dict[str, An
             as_of=None if inputs else _as_of(context, settings),
             options={} if inputs else _options(context),
             progress=watcher.progress,
+            # A backfill has several runs at once: each waits for its turn at a step, and loses no try.
+            wait_seconds=settings.orchestration.step_timeout_minutes * 60,
         )
     except KeyboardInterrupt:
         sentence = "it was interrupted; what is finished will be reused"
