@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 QUIET = {
@@ -24,3 +25,5 @@ def prepare_libraries() -> None:
     os.environ.update(QUIET)
     for name, value in THRIFTY.items():
         os.environ.setdefault(name, value)
+    # MLflow prints a traceback of each database error that it also raises: a full disk is to be one sentence.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)

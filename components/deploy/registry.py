@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +24,6 @@ PREVIOUS = "previous"
 NO_SUCH_ALIAS = {ErrorCode.Name(INVALID_PARAMETER_VALUE), ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)}
 
 SHA256_TAG = "bundle_sha256"
-
-logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True)
