@@ -87,11 +87,12 @@ class _FullSoftmax(torch.autograd.Function):
                     fixed = base(rows)
                     logits += fixed
                     taken_M += fixed[row_M, item_M]
-                shift_b = logits.amax(dim=1)
+                # A user to whom no item is left, which is possible where nothing new was taken, is no number's fault.
+                shift_b = logits.amax(dim=1).nan_to_num(neginf=0.0)
                 logits -= shift_b[:, None]
             exponential = logits.exp_().to(matmul_dtype)
             summed = (exponential @ summing_IE).float()
-            total_b = summed[:, -1]
+            total_b = summed[:, -1].clamp(min=torch.finfo(torch.float32).tiny)
             loss += (mass_B[rows] * (shift_b + total_b.log())).sum() - (weight_M * taken_M).sum()
             scale_b = mass_B[rows] / total_b
             grad_user_BD[rows] = summed[:, :-1] * scale_b[:, None]

@@ -91,3 +91,17 @@ def test_half_precision_products_stay_near(targets: Targets) -> None:
     assert full_softmax_loss(user_BD, target_ID, targets, matmul_dtype=torch.bfloat16).item() == pytest.approx(
         exact, rel=0.01
     )
+
+
+def test_a_user_to_whom_no_item_is_left_teaches_nothing(targets: Targets) -> None:
+    """User 1 took nothing and has seen everything."""
+    base = torch.zeros(NUM_USERS, NUM_ITEMS)
+    base[1] = -torch.inf
+    user_BD, target_ID = vectors()
+    loss = full_softmax_loss(user_BD, target_ID, targets, base=lambda rows: base[rows])
+    loss.backward()
+    assert loss.item() == pytest.approx(full_softmax_loss(*vectors(), targets).item(), rel=1e-6)
+    assert user_BD.grad is not None
+    assert target_ID.grad is not None
+    assert user_BD.grad[1].tolist() == [0] * DIM
+    assert not torch.isnan(target_ID.grad).any()
