@@ -39,7 +39,7 @@ def main() -> None:
         outcomes = []
         for outcome in outcomes_on(data, names=names):
             outcomes.append(outcome)
-            console.print(f"[dim]{data}: {outcome.name}, validation {outcome.validation:.4f}[/]")
+            console.print(f"[dim]{data}: {outcome.name}, Recall@20 {outcome.test.recall_U.mean():.4f}[/]")
         report = summarise(data, outcomes)
         console.print(as_table(report["arms"], title=f"{data}: trained otherwise"))
         console.print(as_table(report["terms"], title=f"{data}: the score without a term"))

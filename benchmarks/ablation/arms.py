@@ -73,8 +73,8 @@ class Outcome:
     """How an arm, or the score without a term, came out."""
 
     name: str
-    validation: float
-    """Recall + NDCG on the validation slice."""
+    validation: float | None
+    """Recall + NDCG on the validation slice; None where the slice chose nothing, but was fitted to."""
     test: Quality
     cpu_seconds: float
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -84,7 +84,7 @@ def to_json(outcomes: Sequence[Outcome], reference: Outcome) -> list[dict[str, A
     return [
         {
             "name": one.name,
-            "validation": round(one.validation, 5),
+            "validation": None if one.validation is None else round(one.validation, 5),
             "recall": round(float(one.test.recall_U.mean()), 5),
             "ndcg": round(float(one.test.ndcg_U.mean()), 5),
             "cpu_seconds": round(one.cpu_seconds, 1),
@@ -108,7 +108,7 @@ def as_table(rows: Sequence[Mapping[str, Any]], *, title: str) -> Table:
         )
         table.add_row(
             row["name"],
-            f"{row['validation']:.4f}",
+            "" if row["validation"] is None else f"{row['validation']:.4f}",
             f"{row['recall']:.4f}",
             recall_gap,
             f"{row['ndcg']:.4f}",

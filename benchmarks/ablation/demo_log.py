@@ -101,7 +101,7 @@ def run_arms(shop: Shop, *, names: frozenset[str] | None) -> Iterator[Outcome]:
             for left_out in ((SIMILARITY,), *((name,) for name in counted if name not in POPULARITY), POPULARITY):
                 kept = tuple(name for name in (SIMILARITY, *counted) if name not in left_out)
                 name = f"without {' and '.join(left_out)}"
-                yield _judged(shop, name, similarities, kept, validation, settings, cpu_seconds())
+                yield _judged(shop, name, similarities, kept, None, settings, cpu_seconds())
 
 
 def _train(
@@ -140,7 +140,7 @@ def _judged(
     name: str,
     similarities: tuple[Similarity, Similarity],
     terms: tuple[str, ...],
-    validation: float,
+    validation: float | None,
     settings: TrainSettings,
     started: float,
 ) -> Outcome:

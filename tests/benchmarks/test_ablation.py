@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks.ablation.__main__ import convolution_line, summarise
-from benchmarks.ablation.arms import ARMS, REFERENCE, WITHOUT, Outcome, Quality
+from benchmarks.ablation.arms import ARMS, REFERENCE, WITHOUT, Outcome, Quality, as_table, to_json
 from benchmarks.ablation.published import run_arms
 from components.core.sections import TrainSettings
 from components.model.encoders import ENCODERS
@@ -48,6 +49,13 @@ def test_gaps_are_paired_with_the_reference_and_the_convolution_is_what_it_adds(
     assert report["convolution_adds"]["recall"] == {"mean": 0.1, "interval": [0.1, 0.1]}
     assert "recall +0.1000 [+0.1000, +0.1000]" in convolution_line(report)
     assert "4 users" in convolution_line(report)
+
+
+def test_a_row_that_the_validation_slice_did_not_choose_shows_no_validation_figure() -> None:
+    reference, fitted = outcome(REFERENCE, [0.2, 0.4]), replace(outcome("without filter", [0.1, 0.4]), validation=None)
+    rows = to_json([reference, fitted], reference)
+    assert [row["validation"] for row in rows] == [0.5, None]
+    assert list(as_table(rows, title="toy").columns[1].cells) == ["0.5000", ""]
 
 
 def test_arms_run_on_a_split(tmp_path: Path) -> None:
