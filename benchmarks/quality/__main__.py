@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import cpu_seconds, peak_memory_mb, write_result
-from benchmarks.quality.recipe import ENCODER_ALONE, Chosen, K, Network, choose, fit, measure
+from benchmarks.quality.recipe import ENCODER_ALONE, Chosen, K, choose, fit, measure, recipe_settings
 from benchmarks.quality.report import tracker
 from benchmarks.quality.splits import Log, hide_share, read_split
 from components.model.score import ScoreWeights
@@ -37,8 +37,8 @@ def main() -> None:
     parser.add_argument("--train", type=Path, required=True)
     parser.add_argument("--test", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=Network().epochs)
-    parser.add_argument("--dim", type=int, default=Network().dim)
+    parser.add_argument("--epochs", type=int, help="default: the recipe's")
+    parser.add_argument("--dim", type=int, help="default: the recipe's")
     parser.add_argument(
         "--out", type=Path, help="where to write the JSON; default benchmarks/results/quality-NAME.json"
     )
@@ -49,20 +49,23 @@ def main() -> None:
     torch.set_num_threads(2)
     console = Console(stderr=True)
     track = tracker(console)
-    network = Network(dim=given.dim, epochs=given.epochs)
+    changes = {
+        name: value for name, value in (("embedding_dim", given.dim), ("max_epochs", given.epochs)) if value is not None
+    }
 
     def say(text: str) -> None:
         console.print(f"[dim]{text}; {cpu_seconds():.0f} CPU-s so far[/]")
 
     known = read_split(given.train)
     kept, hidden = hide_share(known, share=TUNING_SHARE, seed=0)
-    chosen = choose(Log(known=kept), hidden, network=network, track=track, say=say)
+    tuning = Log(known=kept)
+    chosen = choose(tuning, hidden, settings=recipe_settings(tuning, **changes), track=track, say=say)
     tuning_cpu_seconds = cpu_seconds()
     test = read_split(given.test, shape=known.shape)
     log, users = Log(known=known), np.flatnonzero(np.diff(test.indptr) > 0)
     results: list[dict[str, dict[str, float]]] = []
     for seed in range(given.seeds):
-        scorer = fit(log, chosen, network=network, seed=seed, say=say)
+        scorer = fit(log, chosen, settings=recipe_settings(log, seed=seed, **changes), say=say)
         variants = {
             "whole": chosen.weights,
             "encoder alone": ScoreWeights(terms=ENCODER_ALONE),
@@ -89,7 +92,7 @@ def main() -> None:
 def summarise(results: list[dict[str, dict[str, float]]], chosen: Chosen) -> dict[str, Any]:
     """Means over seeds, and the spread from the lowest to the highest."""
 
-    def over_seeds(part: str, name: str, of: Callable[[Iterable[float]], Any]) -> float:
+    def over_seeds(part: str, name: str, of: Callable[..., Any]) -> float:
         return round(float(of([result[part][name] for result in results])), 5)
 
     parts = {

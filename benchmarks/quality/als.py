@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,8 +20,8 @@ class ImplicitAls:
 
     name = "implicit ALS"
 
-    def __init__(self, *, factors: int, alpha: float) -> None:
-        self._factors, self._alpha = factors, alpha
+    def __init__(self, *, factors: int, alpha: float, regularization: float = 0.01) -> None:
+        self._factors, self._alpha, self._regularization = factors, alpha, regularization
 
     @property
     def parameters(self) -> Mapping[str, float]:
@@ -32,7 +33,7 @@ class ImplicitAls:
 
         with threadpool_limits(1, user_api="blas"):  # else OpenBLAS's threads and the library's own wait for each other
             model = AlternatingLeastSquares(
-                factors=self._factors, alpha=self._alpha, regularization=0.01, iterations=15, random_state=SEED
+                factors=self._factors, alpha=self._alpha, regularization=self._regularization, random_state=SEED
             )
             model.fit(known.seen, show_progress=False)
         self._user_UF, self._item_IF = (
@@ -46,7 +47,5 @@ class ImplicitAls:
 
 
 ALS_GRID: Sequence[Callable[[], Baseline]] = tuple(
-    lambda factors=factors, alpha=alpha: ImplicitAls(factors=factors, alpha=alpha)
-    for factors in (32, 64)
-    for alpha in (1.0, 10.0)
+    partial(ImplicitAls, factors=factors, alpha=alpha) for factors in (32, 64) for alpha in (1.0, 10.0)
 )

@@ -22,13 +22,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import cpu_seconds, peak_memory_mb, write_result
-from benchmarks.quality.recipe import MIN_ITEM_USERS, Chosen, K, Network, choose, fit, rank
+from benchmarks.quality.recipe import MIN_ITEM_USERS, Chosen, K, choose, fit, rank, recipe_settings
 from benchmarks.quality.report import tracker
 from benchmarks.quality.splits import Log, read_sequences, sequence_log
 from components.evaluate.contest import NEW_ITEMS, BaselineEntrant, rank_users
 from components.evaluate.tuning import choose_baselines
 from components.measures.bootstrap import Interval, paired_bootstrap
-from components.measures.interactions import Interactions
 from components.measures.ranking import list_metrics
 
 RESAMPLES, CONFIDENCE, SEED = 2000, 0.95, 20_261_124
@@ -45,10 +44,9 @@ def main() -> None:
     console = Console(stderr=True)
     track = tracker(console)
     sequences, attributes = read_sequences(given.data / "Beauty.txt", given.data / "Beauty_item2attributes.json")
-    network = Network()
 
     tuning, tuning_wanted = sequence_log(sequences, leave_out=2, attributes=attributes)
-    chosen = choose(tuning, tuning_wanted, network=network, track=track)
+    chosen = choose(tuning, tuning_wanted, settings=recipe_settings(tuning), track=track)
     log, wanted = sequence_log(sequences, leave_out=1, attributes=attributes)
     # An item that a user has had already can stand in no list.
     wanted = wanted - wanted.multiply(log.known)
@@ -57,8 +55,8 @@ def main() -> None:
     is_cold_U = np.diff(log.known.tocsc().indptr)[wanted[users].indices] < MIN_ITEM_USERS
 
     baselines = _baseline_recalls(tuning, tuning_wanted, log, wanted, users, track)
-    ours = _over_seeds(log, chosen, network, users, wanted, seeds=given.seeds, with_content=True, track=track)
-    plain = _over_seeds(log, chosen, network, users, wanted, seeds=given.seeds, with_content=False, track=track)
+    ours = _over_seeds(log, chosen, users, wanted, seeds=given.seeds, with_content=True, track=track)
+    plain = _over_seeds(log, chosen, users, wanted, seeds=given.seeds, with_content=False, track=track)
     report: dict[str, Any] = {
         "users": len(users),
         "recall": round(float(ours[0].mean()), 5),
@@ -100,7 +98,6 @@ def as_table(report: dict[str, Any]) -> Table:
 def _over_seeds(
     log: Log,
     chosen: Chosen,
-    network: Network,
     users: np.ndarray,
     wanted: sp.csr_matrix,
     *,
@@ -111,7 +108,7 @@ def _over_seeds(
     """(2, seeds, B) recall and NDCG of each user."""
     found = []
     for seed in range(seeds):
-        scorer = fit(log, chosen, network=network, seed=seed, with_content=with_content)
+        scorer = fit(log, chosen, settings=recipe_settings(log, seed=seed), with_content=with_content)
         metrics = list_metrics(rank(scorer, log, users, track=track), wanted[users])
         found.append((metrics.recall, metrics.ndcg))
     return np.array(found).transpose(1, 0, 2)
@@ -123,27 +120,15 @@ def _baseline_recalls(
     def show(items: Any, total: int) -> Any:
         return track(items, "baselines")
 
-    choices = choose_baselines(_interactions(tuning), tuning_wanted, k=K, seed=SEED, track=show)
+    choices = choose_baselines(tuning.interactions(), tuning_wanted, k=K, seed=SEED, track=show)
     kept = [choice.baseline for choice in choices if choice.baseline.name in BASELINES]
-    known = _interactions(log)
+    known = log.interactions()
     for baseline in kept:
         baseline.fit(known)
     lists = rank_users(
         [BaselineEntrant(one) for one in kept], rows=users, seen=known.seen, k=K, track=show, settings=(NEW_ITEMS,)
     )[NEW_ITEMS]
     return {name: list_metrics(ranked, wanted[users]).recall for name, ranked in lists.items()}
-
-
-def _interactions(log: Log) -> Interactions:
-    entries = log.known.tocoo()
-    return Interactions.of(
-        users=entries.row,
-        items=entries.col,
-        weights=np.ones(entries.nnz),
-        ages_days=np.zeros(entries.nnz),
-        category=np.full(log.num_items, -1),
-        num_users=log.known.shape[0],
-    )
 
 
 def _interval(differences: np.ndarray) -> dict[str, float]:

@@ -10,7 +10,7 @@ a third of it hidden in each step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,16 +20,15 @@ import torch
 from torch import Tensor
 
 from benchmarks.quality.splits import Log
+from components.core.sections import TrainSettings
 from components.measures.ranking import ListMetrics, list_metrics, top_lists
 from components.model.attributes import ItemAttributes
 from components.model.linear_filter import FilterExponents, FilterRows, build_filter
-from components.model.propagation import SparseMatrix, TwoHop
-from components.model.recommender import Recommender, RecommenderConfig
+from components.model.propagation import Relation, SparseMatrix, TwoHop
 from components.model.score import SIMILARITY, Scorer, ScoreWeights
 from components.model.terms import CountedTerms, Popularity
 from components.model.user_vector import StatisticsScaling
-from components.train.fit import svd_vectors
-from components.train.loop import Epoch, LoopConfig, train
+from components.train.fit import train_recommender
 from components.train.windows import TrainingWindow
 
 K = 20
@@ -47,23 +46,10 @@ ENCODER_WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.8, 1.2)
 MORE_POPULARITY = (-0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3)
 # The trained part without the filter: the similarity and the popularity that it was trained beside.
 ENCODER_ALONE = {SIMILARITY: 1.0, "popularity": 1.0}
-TEMPERATURE = 0.1
+TERMS = ("filter", SIMILARITY, "popularity")
 STEPS_AN_EPOCH = 20  # at least: a small log needs steps, not large batches
 
 Track = Callable[[Iterable[Any], str], Iterable[Any]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Network:
-    """What of the network a command may set; the same for every log."""
-
-    dim: int = 128
-    epochs: int = 5
-    encoder: str = "light"
-    num_layers: int = 1
-    history_dropout: float = 0.3
-    learning_rate: float = 0.02
-    warmup_share: float = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,12 +61,39 @@ class Chosen:
     weights: ScoreWeights
 
 
+def recipe_settings(log: Log, **changes: Any) -> TrainSettings:
+    """How every log without times is trained; `changes` for what a command compares."""
+    settings: dict[str, Any] = {
+        "embedding_dim": 128,
+        "max_epochs": 5,
+        "learning_rate": 0.02,
+        "warmup_share": 0.25,
+        "temperature": 0.1,
+        "batch_users": int(np.clip(log.known.shape[0] // STEPS_AN_EPOCH, 64, 1024)),
+        "id_dropout": 0.0 if log.attributes is None else 0.1,
+        "seed": 0,
+    }
+    return TrainSettings(**(settings | changes))
+
+
 def choose(
-    log: Log, hidden: sp.csr_matrix, *, network: Network, track: Track, say: Callable[[str], None] = lambda text: None
+    log: Log,
+    hidden: sp.csr_matrix,
+    *,
+    settings: TrainSettings,
+    track: Track,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Chosen:
     """Exponents, half-life and weights by recall + NDCG at 20 of the `hidden` (U, I) items of users of `log`."""
-    able = np.flatnonzero(np.diff(hidden.indptr) > 0)
-    users = np.sort(np.random.default_rng(1).permutation(able)[:TUNING_USERS])
+    chosen = choose_filter(log, hidden, track=track)
+    scorer = fit(log, chosen, settings=settings, say=say)
+    _, weights = choose_weights(scorer, log, hidden, track=track)
+    return replace(chosen, weights=ScoreWeights(terms=weights))
+
+
+def choose_filter(log: Log, hidden: sp.csr_matrix, *, track: Track) -> Chosen:
+    """Exponents and half-life, by the filter alone; it has no item-item matrix yet, and is exact."""
+    users = _tuning_users(hidden)
     best, exponents, half_life = -1.0, EXPONENTS[0], None
     for life in HALF_LIVES if log.steps_ago is not None else (None,):
         strengths = _strengths(log, life)
@@ -88,56 +101,70 @@ def choose(
             quality = _quality(_walk(strengths, one, users), log.known[users], hidden[users])
             if quality > best:
                 best, exponents, half_life = quality, one, life
-    chosen = Chosen(exponents=exponents, half_life=half_life, weights=ScoreWeights(terms={}))
-    scorer = fit(log, chosen, network=network, seed=0, say=say)
-    return replace(chosen, weights=ScoreWeights(terms=_choose_weights(scorer, log, hidden, users, track)))
+    return Chosen(exponents=exponents, half_life=half_life, weights=ScoreWeights(terms={"filter": 1.0}))
+
+
+def choose_weights(
+    scorer: Scorer, log: Log, hidden: sp.csr_matrix, *, track: Track, terms: Sequence[str] = TERMS
+) -> tuple[float, dict[str, float]]:
+    """-> recall + NDCG, and the weights of `terms` that gave it. Others are left out.
+
+    The encoder is weighed beside the filter's 1 (alone it needs no weight), popularity with it as in training; then
+    popularity alone.
+    """
+    beside = tuple(name for name in ENCODER_ALONE if name in terms)
+    best = {name: 1.0 if name == "filter" else 0.0 for name in terms}
+    searches = [
+        (beside if SIMILARITY in terms else (), ENCODER_WEIGHTS if "filter" in terms else (1.0,)),
+        (("popularity",) if "popularity" in terms else (), MORE_POPULARITY),
+    ]
+    users, quality = _tuning_users(hidden), np.nan
+    for moved, grid in searches:
+        if not moved:
+            continue
+        trials = [best | {name: round(best[name] + weight, 4) for name in moved} for weight in grid]
+        found = np.zeros(len(trials))
+        for rows in track(_chunks(users), f"weight of {moved[0]}"):
+            raw = scorer.unweighted_terms(log.histories(rows), torch.zeros(len(rows), 0))
+            for number, trial in enumerate(trials):
+                scores = torch.zeros(len(rows), log.num_items)
+                for name, weight in trial.items():
+                    scores.add_(raw[name], alpha=weight)
+                found[number] += _quality(scores, log.known[rows], hidden[rows]) * len(rows)
+        best, quality = trials[int(np.argmax(found))], float(found.max()) / len(users)
+    return quality, best
 
 
 def fit(
     log: Log,
     chosen: Chosen,
     *,
-    network: Network,
-    seed: int,
+    settings: TrainSettings,
     with_content: bool = True,
+    with_popularity: bool = True,
+    more_relations: Mapping[str, Relation] | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Scorer:
     """Train on whole histories and score with everything counted beside, by the chosen weights."""
     window = whole_window(log, chosen, with_content=with_content)
-    known = log.known
-    config = RecommenderConfig(
-        num_items=log.num_items,
-        dim=network.dim,
-        num_layers=network.num_layers,
-        encoder=network.encoder,
-        relations=tuple(window.graph),
-        attribute_sizes=(),
-        num_statistics=0,
-        half_life_days=chosen.half_life,
-    )
-    model = Recommender(config)
-    start = svd_vectors(known, dim=network.dim, seed=seed)
-    model.start(id_vectors=start, generator=torch.Generator().manual_seed(seed))
-    loop = LoopConfig(
-        learning_rate=network.learning_rate,
-        warmup_share=network.warmup_share,
-        weight_decay=0.0,
-        temperature=TEMPERATURE,
-        batch_users=int(np.clip(known.shape[0] // STEPS_AN_EPOCH, 64, 1024)),
-        max_epochs=network.epochs,
-        patience=network.epochs,
-        history_dropout=network.history_dropout,
-        id_dropout=0.1 if CONTENT in window.graph else 0.0,
-        seed=seed,
-    )
-
-    def report(epoch: Epoch) -> None:
-        say(f"seed {seed}, epoch {epoch.number}: loss {epoch.loss:.4f}")
-
+    window = replace(window, graph={**window.graph, **(more_relations or {})})
     attributes = window.counted.attributes
-    # What everybody takes is explained beforehand; the vectors are left to say what a user likes more than others do.
-    base_1I = torch.log1p(window.item_degree_I)[None, :]
-    train(model, [window], attributes, config=loop, bases=[base_1I], validate=None, on_epoch=report)
+    if CONTENT not in window.graph:
+        settings = settings.model_copy(update={"id_dropout": 0.0})
+    torch.manual_seed(settings.seed)
+    trained = train_recommender(
+        [window],
+        attributes,
+        settings=settings.model_copy(update={"patience": settings.max_epochs}),
+        relations=tuple(window.graph),
+        half_life_days=chosen.half_life,
+        # What everybody takes is explained beforehand: the vectors say what a user likes more than others do.
+        bases=[torch.log1p(window.item_degree_I)[None, :] if with_popularity else None],
+        validation=None,
+        start=log.known,
+        on_epoch=lambda epoch: say(f"seed {settings.seed}, epoch {epoch.number}: loss {epoch.loss:.4f}"),
+    )
+    model = trained.model
     model.user_vector.item_degree_I.copy_(window.item_degree_I)
     with torch.no_grad():
         history_ID, target_ID = model.item_vectors(window.graph, attributes, has_id_I=window.has_id_I)
@@ -146,7 +173,7 @@ def fit(
         target_ID=target_ID,
         user_vector=model.user_vector,
         scaling=StatisticsScaling((), (), ()),
-        temperature=TEMPERATURE,
+        temperature=settings.temperature,
         counted=window.counted,
         weights=chosen.weights,
     )
@@ -163,7 +190,7 @@ def whole_window(log: Log, chosen: Chosen, *, with_content: bool = True) -> Trai
         popularity=Popularity(users_I, users_I),
         half_life_days=chosen.half_life,
     )
-    graph: dict[str, SparseMatrix | TwoHop] = {BEHAVIOUR: SparseMatrix.from_scipy(symmetric_graph(known))}
+    graph: dict[str, Relation] = {BEHAVIOUR: SparseMatrix.from_scipy(symmetric_graph(known))}
     has_id_I = torch.ones(num_items, dtype=torch.bool)
     if log.attributes is not None:
         has_id_I = users_I >= MIN_ITEM_USERS
@@ -210,26 +237,9 @@ def measure(scorer: Scorer, log: Log, wanted: sp.csr_matrix, users: np.ndarray, 
     return list_metrics(rank(scorer, log, users, track=track), wanted[users])
 
 
-def _choose_weights(
-    scorer: Scorer, log: Log, hidden: sp.csr_matrix, users: np.ndarray, track: Track
-) -> dict[str, float]:
-    """The encoder's weight beside the filter's 1, popularity with it as in training; then popularity's alone."""
-    best = {"filter": 1.0, SIMILARITY: 0.0, "popularity": 0.0}
-    for description, moved, grid in (
-        ("weight of the encoder", tuple(ENCODER_ALONE), ENCODER_WEIGHTS),
-        ("weight of popularity", ("popularity",), MORE_POPULARITY),
-    ):
-        trials = [best | {name: round(best[name] + weight, 4) for name in moved} for weight in grid]
-        found = np.zeros(len(trials))
-        for rows in track(_chunks(users), description):
-            terms = scorer.unweighted_terms(log.histories(rows), torch.zeros(len(rows), 0))
-            for number, trial in enumerate(trials):
-                scores = torch.zeros_like(terms["filter"])
-                for one, weight in trial.items():
-                    scores.add_(terms[one], alpha=weight)
-                found[number] += _quality(scores, log.known[rows], hidden[rows]) * len(rows)
-        best = trials[int(np.argmax(found))]
-    return best
+def _tuning_users(hidden: sp.csr_matrix) -> np.ndarray:
+    able = np.flatnonzero(np.diff(hidden.indptr) > 0)
+    return np.sort(np.random.default_rng(1).permutation(able)[:TUNING_USERS])
 
 
 def _quality(scores: Tensor, known: sp.csr_matrix, wanted: sp.csr_matrix) -> float:

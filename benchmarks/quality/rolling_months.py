@@ -120,8 +120,8 @@ def measure_month(home: Path, as_of: datetime, *, seeds: int, source: Mapping[st
             settings = {**source, "BASKETWEAVE_TRAIN__SEED": str(seed)}
             if layers is not None:
                 settings["BASKETWEAVE_TRAIN__NUM_LAYERS"] = str(layers)
-            inputs = [refs[kind] for kind in ("clean", "features", "graph")]
-            bundle = _run_step(home, "train", moment, inputs, console=console, settings=settings)
+            train_inputs = [refs[kind] for kind in ("clean", "features", "graph")]
+            bundle = _run_step(home, "train", moment, train_inputs, console=console, settings=settings)
             entrants[f"{name}, seed {seed}"] = Bundle.load(Path(bundle.uri))
     return _contest(refs, entrants, as_of, console=console)
 

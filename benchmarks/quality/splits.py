@@ -10,6 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from components.measures.interactions import Interactions
 from components.model.histories import Histories
 
 
@@ -34,6 +35,18 @@ class Log:
             torch.from_numpy(rows.indices.astype(np.int64)),
             torch.ones(rows.nnz),
             torch.from_numpy(ages.astype(np.float32)),
+        )
+
+    def interactions(self) -> Interactions:
+        """What baselines are fit on; no times, no categories."""
+        entries = self.known.tocoo()
+        return Interactions.of(
+            users=entries.row,
+            items=entries.col,
+            weights=np.ones(entries.nnz),
+            ages_days=np.zeros(entries.nnz),
+            category=np.full(self.num_items, -1),
+            num_users=self.known.shape[0],
         )
 
 

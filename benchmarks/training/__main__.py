@@ -1,7 +1,7 @@
 """What training, propagation and evaluation cost, beside peers, in one run on one machine.
 
     python -m benchmarks.training                   # every case, one after the other; the peers' environment is 1.6 GB
-    python -m benchmarks.training propagation       # one of them: peers, propagation, als, growth, evaluation, gpu
+    python -m benchmarks.training propagation       # one of them; --help names them
     python -m benchmarks.training peers --budget 30 --ours benchmarks/results/FILE.json
 
 Each case prints a table and writes benchmarks/results/training-CASE.json.
@@ -14,9 +14,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.training import als, evaluation, gpu, growth, peers, propagation
+from benchmarks.training import als, evaluation, gpu, growth, losses, peers, propagation
 
-CASES = ("propagation", "evaluation", "als", "peers", "growth", "gpu")
+CASES = ("propagation", "evaluation", "losses", "als", "peers", "growth", "gpu")
 
 
 def main() -> None:
@@ -36,6 +36,8 @@ def main() -> None:
             propagation.run(console)
         elif case == "evaluation":
             evaluation.run(console)
+        elif case == "losses":
+            losses.run(console)
         elif case == "als":
             als.run(console, earlier=given.ours)
         elif case == "peers":

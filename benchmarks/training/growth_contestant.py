@@ -22,12 +22,18 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from components.core.sections import LossName
 from components.model.attributes import ItemAttributes
 from components.model.histories import Histories
-from components.model.losses import Targets
+from components.model.linear_filter import FilterRows
 from components.model.propagation import SparseMatrix
 from components.model.recommender import Recommender, RecommenderConfig
-from components.model.sampled_losses import NegativeSampler, sampled_softmax_loss
+from components.model.sampled_losses import NegativeSampler
+from components.model.terms import CountedTerms, Popularity
+from components.train.accumulation import Accumulator
+from components.train.batches import Batch, Drawing, part_loss
+from components.train.loop import matmul_dtype
+from components.train.windows import TrainingWindow
 
 DIM, NEIGHBOURS, NEGATIVES = 64, 32, 2048
 ITEMS_A_USER = 30
@@ -41,24 +47,43 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--interactions", type=int, required=True)
     parser.add_argument("--items", type=int, required=True)
+    parser.add_argument("--loss", choices=("sampled_softmax", "full_softmax"), default="sampled_softmax")
+    parser.add_argument("--batch-users", type=int, help="default: a 32nd of the users")
     parser.add_argument("--steps", type=int, default=3, help="steps to time, after one that is not")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    print(json.dumps(measure(given.interactions, given.items, steps=given.steps, device=torch.device(given.device))))
+    measured = measure(
+        given.interactions,
+        given.items,
+        loss=given.loss,
+        batch_users=given.batch_users,
+        steps=given.steps,
+        device=torch.device(given.device),
+    )
+    print(json.dumps(measured))
 
 
-def measure(interactions: int, items: int, *, steps: int, device: torch.device) -> dict[str, Any]:
+def measure(
+    interactions: int,
+    items: int,
+    *,
+    loss: LossName = "sampled_softmax",
+    batch_users: int | None = None,
+    steps: int,
+    device: torch.device,
+) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     histories = draw_histories(interactions, items, rng=rng)
-    graph = {"generated": SparseMatrix.from_scipy(draw_graph(items, rng=rng)).to(device)}
-    epoch = Epoch(histories, graph, items, device)
+    graph = {"generated": SparseMatrix.from_scipy(draw_graph(items, rng=rng))}
+    users = batch_users or -(-len(histories) // STEPS_AN_EPOCH)
+    epoch = Epoch(histories, graph, loss=loss, batch_users=users, device=device)
     epoch.step()
     timed = []
     for _ in range(steps):
         started, cpu_started = time.perf_counter(), time.process_time()
-        loss = epoch.step()
+        last_loss = epoch.step()
         timed.append((time.process_time() - cpu_started, time.perf_counter() - started))
     # The least of the steps: what a busy machine changes least.
     cpu, wall = (float(np.min(column)) for column in zip(*timed, strict=True))
@@ -73,7 +98,7 @@ def measure(interactions: int, items: int, *, steps: int, device: torch.device) 
         "cpu_seconds_a_step": cpu,
         "cpu_seconds_an_epoch": cpu * STEPS_AN_EPOCH,
         "wall_seconds_an_epoch": wall * STEPS_AN_EPOCH,
-        "last_loss": loss,
+        "last_loss": last_loss,
     }
 
 
@@ -108,10 +133,18 @@ def draw_graph(items: int, *, rng: np.random.Generator) -> sp.csr_matrix:
 
 
 class Epoch:
-    """Steps of a training epoch: a batch goes in micro-batches, the items go through the graph once."""
+    """Steps of a training epoch, by the trainer's own parts."""
 
-    def __init__(self, histories: Histories, graph: dict[str, Any], items: int, device: torch.device) -> None:
-        self._generator = torch.Generator().manual_seed(0)
+    def __init__(
+        self,
+        histories: Histories,
+        graph: dict[str, SparseMatrix],
+        *,
+        loss: LossName,
+        batch_users: int,
+        device: torch.device,
+    ) -> None:
+        items = next(iter(graph.values())).shape[0]
         config = RecommenderConfig(
             num_items=items,
             dim=DIM,
@@ -122,17 +155,41 @@ class Epoch:
             num_statistics=0,
             half_life_days=None,
         )
+        self._generator = torch.Generator().manual_seed(0)
         self._model = Recommender(config)
         self._model.start(id_vectors=None, generator=self._generator)
-        popularity_I = torch.bincount(histories.items, minlength=items).float()
-        self._model.user_vector.item_degree_I.copy_(popularity_I)
-        self._sampler = NegativeSampler.of(popularity_I, power=1.0)
         self._model.to(device).train()
         self._optimizer = torch.optim.AdamW(self._model.parameters(), lr=0.03, fused=True)
-        self._histories, self._graph, self._device = histories, graph, device
-        self._attributes = ItemAttributes.from_columns({}, num_items=items, affinity_names=()).to(device)
-        self._has_id_I = torch.ones(items, dtype=torch.bool, device=device)
-        self.batch_users = -(-len(histories) // STEPS_AN_EPOCH)
+        users_I = torch.bincount(histories.items, minlength=items).float()
+        self._attributes = ItemAttributes.from_columns({}, num_items=items, affinity_names=())
+        window = TrainingWindow(
+            histories=histories,
+            statistics_BF=torch.zeros(len(histories), 0),
+            graph=graph,
+            item_degree_I=users_I,
+            has_id_I=torch.ones(items, dtype=torch.bool),
+            counted=CountedTerms(
+                filter_rows=FilterRows.from_scipy(sp.csr_matrix((items, items), dtype=np.float32)),
+                attributes=self._attributes,
+                popularity=Popularity(users_I, users_I),
+                half_life_days=None,
+            ),
+            candidates_C=torch.arange(items),
+            targets=histories,
+            targets_may_be_seen=True,
+        )
+        self._window, self._attributes = window.to(device), self._attributes.to(device)
+        self._sampler = NegativeSampler.of(users_I, power=0.5) if loss == "sampled_softmax" else None
+        self._drawing = Drawing(
+            loss=loss, history_dropout=HISTORY_DROPOUT, id_dropout=0.0, num_negatives=NEGATIVES, draws_views=False
+        )
+        dtype = matmul_dtype(device)
+
+        def loss_of_part(user_bD: torch.Tensor, target_CD: torch.Tensor, part: Batch) -> torch.Tensor:
+            return part_loss(loss, user_bD, target_CD, part, temperature=TEMPERATURE, matmul_dtype=dtype)
+
+        self._accumulator = Accumulator(micro_batch_users=MICRO_BATCH_USERS, part_loss=loss_of_part, item_loss=None)
+        self.batch_users = batch_users
         self._order = torch.randperm(len(histories), generator=self._generator)
         self._at = 0
 
@@ -140,29 +197,10 @@ class Epoch:
         rows = self._order[self._at : self._at + self.batch_users]
         self._at = (self._at + self.batch_users) % len(self._order)
         self._optimizer.zero_grad(set_to_none=True)
-        vectors = self._model.item_vectors(self._graph, self._attributes, has_id_I=self._has_id_I)
-        # The graph is gone through once forward and once backward; micro-batches end at its vectors.
-        history_ID, target_ID = (one.detach().requires_grad_() for one in vectors)
-        total = 0.0
-        for part in torch.split(rows, MICRO_BATCH_USERS):
-            loss = self._loss(part, history_ID, target_ID) * (len(part) / len(rows))
-            torch.autograd.backward(loss)
-            total += float(loss.detach())
-        torch.autograd.backward(vectors, [one.grad for one in (history_ID, target_ID)])
+        batch = self._drawing.batch(self._window, None, rows, sampler=self._sampler, generator=self._generator)
+        loss = self._accumulator.backward(self._model, batch, self._attributes)
         self._optimizer.step()
-        return total
-
-    def _loss(self, rows: torch.Tensor, history_ID: torch.Tensor, target_ID: torch.Tensor) -> torch.Tensor:
-        histories = self._histories.rows(rows)
-        kept = torch.rand(len(histories.items), generator=self._generator) >= HISTORY_DROPOUT
-        shown = histories.keep(kept).to(self._device)
-        statistics_BF = torch.zeros(len(rows), 0, device=self._device)
-        user_BD = self._model.user_vectors(shown, statistics_BF, history_ID)
-        weights = (1 / histories.lengths.clamp(min=1) / len(rows)).repeat_interleave(histories.lengths)
-        targets = Targets(*(one.to(self._device) for one in (histories.indptr, histories.items, weights)))
-        drawn = self._sampler.shared(NEGATIVES, generator=self._generator)
-        negatives = type(drawn)(drawn.items.to(self._device), drawn.log_expected.to(self._device))
-        return sampled_softmax_loss(user_BD / TEMPERATURE, target_ID, targets, negatives=negatives)
+        return float(loss)
 
 
 if __name__ == "__main__":

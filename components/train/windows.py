@@ -59,12 +59,13 @@ class TrainingWindow:
     @cached_property
     def new_targets(self) -> Histories:
         """Targets that compete and were new to the user (or may be seen), as candidate positions."""
-        num_items = len(self.item_degree_I)
-        key = self.targets.user_of_entry * num_items + self.targets.items
-        seen = self.histories.user_of_entry * num_items + self.histories.items
         position = self.item_positions
         allowed = position[self.targets.items] >= 0
-        kept = self.targets.keep(allowed if self.targets_may_be_seen else allowed & ~torch.isin(key, seen))
+        if not self.targets_may_be_seen:
+            num_items = len(self.item_degree_I)
+            key = self.targets.user_of_entry * num_items + self.targets.items
+            allowed &= ~torch.isin(key, self.histories.user_of_entry * num_items + self.histories.items)
+        kept = self.targets.keep(allowed)
         return Histories(kept.indptr, position[kept.items], kept.weights, kept.ages_days)
 
     def seen_positions(self, rows: Tensor) -> tuple[Tensor, Tensor]:
