@@ -10,6 +10,11 @@ import torch
 from torch import Tensor
 
 
+def row_of_entry(indptr: Tensor) -> Tensor:
+    """(N,) int64: the row that each entry of compressed rows stands in."""
+    return torch.repeat_interleave(torch.arange(len(indptr) - 1, device=indptr.device), indptr.diff())
+
+
 @dataclass(frozen=True)
 class Histories:
     """Compressed rows over B users; within a user each item stands once."""
@@ -49,7 +54,7 @@ class Histories:
     @property
     def user_of_entry(self) -> Tensor:
         """(N,) int64, the row of each entry."""
-        return torch.repeat_interleave(torch.arange(len(self), device=self.items.device), self.lengths)
+        return row_of_entry(self.indptr)
 
     def rows(self, selection: Tensor | slice) -> Histories:
         """Histories of the selected users, in the given order."""

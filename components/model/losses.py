@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from components.model.histories import row_of_entry
+
 CHUNK_LOGITS = 8_000_000  # 32 MB of float32 at a time
 
 
@@ -28,8 +30,7 @@ class Targets:
     @cached_property
     def user_of_entry(self) -> Tensor:
         """(M,) int64 row of each entry."""
-        users = torch.arange(len(self.indptr) - 1, device=self.indptr.device)
-        return torch.repeat_interleave(users, self.indptr.diff())
+        return row_of_entry(self.indptr)
 
 
 def full_softmax_loss(

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from components.model.histories import row_of_entry
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,7 @@ class Ratings:
     @property
     def user_of_entry(self) -> Tensor:
         """(M,) int64 row of each entry."""
-        users = torch.arange(len(self.indptr) - 1, device=self.indptr.device)
-        return torch.repeat_interleave(users, self.indptr.diff())
+        return row_of_entry(self.indptr)
 
 
 def squared_error_loss(user_BD: Tensor, target_ID: Tensor, ratings: Ratings) -> Tensor:

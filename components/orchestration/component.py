@@ -17,7 +17,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from components.core.artifact import ArtifactRef
 from components.core.clock import parse_time, wall_clock
-from components.core.command import dump_ref, load_step
+from components.core.command import KINDS, dump_ref, load_step
 from components.core.errors import BasketweaveError, StopError
 from components.core.settings import Settings, load_settings
 from components.core.store import Store
@@ -26,17 +26,6 @@ from components.orchestration.run_window import run_as_of
 from components.orchestration.watcher import current_watcher
 
 logger = logging.getLogger(__name__)
-
-# What each step makes; the same as its STEP.kind (a test holds it), known here without importing the step.
-KINDS: Mapping[str, str] = {
-    "ingest": "events",
-    "validate": "clean",
-    "features": "features",
-    "graph": "graph",
-    "train": "bundle",
-    "evaluate": "evaluation",
-    "deploy": "deployment",
-}
 
 
 def component(name: str, *, inputs: Sequence[XComArg] = ()) -> XComArg:

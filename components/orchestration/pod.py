@@ -12,9 +12,10 @@ from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperato
 from airflow.sdk import XComArg
 from kubernetes.client import models as k8s
 
+from components.core.command import KINDS
 from components.core.errors import SettingsError
 from components.core.settings import Settings
-from components.orchestration.component import KINDS, asset, task_arguments, task_of
+from components.orchestration.component import asset, task_arguments, task_of
 
 RETURN_FILE = "/airflow/xcom/return.json"  # where Airflow's sidecar looks
 # Absent values become empty strings, which the step's command takes as not given.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from needs import program
 
 from charts.settings_schema import SCHEMA, settings_schema
 from components.core.errors import SettingsError
@@ -105,15 +105,8 @@ def test_every_alert_leads_to_a_runbook_of_the_docs(render: Render) -> None:
         assert rule["labels"]["severity"] in {"critical", "warning"}
 
 
-def promtool() -> str:
-    found = shutil.which("promtool")
-    if found is None:
-        pytest.skip("promtool is not installed (Debian: apt-get install prometheus)")
-    return found
-
-
 def test_promtool_accepts_the_rules(render: Render, tmp_path: Path) -> None:
-    tool = promtool()
+    tool = program("promtool", package="prometheus")
     file = tmp_path / "rules.yaml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "service", "rules": rules(render)}]}))
     done = subprocess.run([tool, "check", "rules", str(file)], capture_output=True, text=True, check=False)
@@ -122,7 +115,7 @@ def test_promtool_accepts_the_rules(render: Render, tmp_path: Path) -> None:
 
 
 def test_alerts_fire_when_they_should_and_are_quiet_when_all_is_well(render: Render, tmp_path: Path) -> None:
-    tool = promtool()
+    tool = program("promtool", package="prometheus")
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "service", "rules": rules(render)}]}))
     labels = 'job="recommendations",namespace="shop"'
 

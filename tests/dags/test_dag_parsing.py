@@ -96,7 +96,7 @@ def test_dags_import_orchestration_alone(path: Path) -> None:
 
 @pytest.mark.parametrize("name", PIPELINE)
 def test_wiring_and_declaration_of_a_step_agree(name: str, parsed: dict[str, Any]) -> None:
-    from components.orchestration.component import KINDS
+    from components.core.command import KINDS
 
     step = load_step(name)
     assert (step.name, step.kind) == (name, KINDS[name])

@@ -28,15 +28,6 @@ SETTINGS = {
     "EVALUATE__MIN_USERS": "5",
     "DEPLOY__START_SERVICE": "false",
 }
-KIND_OF = {
-    "ingest": "events",
-    "validate": "clean",
-    "features": "features",
-    "graph": "graph",
-    "train": "bundle",
-    "evaluate": "evaluation",
-    "deploy": "deployment",
-}
 
 
 def make_world(folder: Path, *, environment: dict[str, str]) -> Path:

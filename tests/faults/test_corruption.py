@@ -6,9 +6,9 @@ import random
 from typing import Any
 
 import pytest
-from small_shop import KIND_OF, SmallShop
+from small_shop import SmallShop
 
-from components.core.command import PIPELINE
+from components.core.command import KINDS, PIPELINE
 
 SEED = 20_240_501
 READERS = [
@@ -33,7 +33,7 @@ def test_a_flipped_bit_or_a_cut_in_any_file_of_any_kind_is_noticed(
     shop.after_all()
     generator = random.Random(SEED)
     spoilt = 0
-    for kind in KIND_OF.values():
+    for kind in KINDS.values():
         files = shop.files(kind)
         assert "manifest.json" in {path.rsplit("/", 1)[-1] for path in files}
         for path in files:
@@ -53,7 +53,7 @@ def test_the_step_that_made_it_makes_it_again(
     shop: SmallShop, undisturbed: dict[str, dict[str, Any]], step: str, file: str
 ) -> None:
     shop.before(PIPELINE[PIPELINE.index(step) + 1])
-    files = [path for path in shop.files(KIND_OF[step]) if path.endswith("manifest.json") == (file == "manifest")]
+    files = [path for path in shop.files(KINDS[step]) if path.endswith("manifest.json") == (file == "manifest")]
     path = random.Random(f"{SEED} {step}").choice(files)
     shop.ask("flip", path=path, where=0.5, bit=0, cut=False)
     assert shop.look()["problems"] != []

@@ -7,9 +7,9 @@ import signal
 from typing import Any
 
 import pytest
-from small_shop import KIND_OF, SmallShop
+from small_shop import SmallShop
 
-from components.core.command import PIPELINE
+from components.core.command import KINDS, PIPELINE
 
 SEED = 20_240_501
 MOMENTS_OF = {"ingest": 5, "validate": 4, "features": 5, "graph": 5, "train": 5, "evaluate": 3, "deploy": 3}
@@ -38,7 +38,7 @@ def test_the_moments_are_thirty_and_in_every_step() -> None:
 def test_a_step_that_is_killed_ends_as_if_undisturbed_when_it_runs_again(
     shop: SmallShop, undisturbed: dict[str, dict[str, Any]], step: str, counted: str, share: float
 ) -> None:
-    kind, whole = KIND_OF[step], undisturbed[step]
+    kind, whole = KINDS[step], undisturbed[step]
     shop.before(step)
     ahead = shop.look()["content"]
     if counted == "files":
@@ -62,4 +62,4 @@ def test_a_step_that_is_killed_ends_as_if_undisturbed_when_it_runs_again(
 
 def _moving(step: str) -> set[str]:
     """What a step that is half way may have moved: its own pointer, the feature store, the registry."""
-    return {KIND_OF[step], "online rows", "registry", "pointer"}
+    return {KINDS[step], "online rows", "registry", "pointer"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
+from needs import program
 from small_shop import SmallShop
 
 from components.core.artifact import Artifact
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from conftest import PipelineRun
 
 TRAP = Path(__file__).parent / "trap"
-CHROMIUM = shutil.which("chromium")
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -123,8 +122,6 @@ def test_a_run_and_the_service_call_loopback_alone(pipeline_run: PipelineRun, tr
 
 @pytest.mark.slow
 def test_every_page_asks_loopback_alone(pipeline_run: PipelineRun, trapped_run: Path, tmp_path: Path) -> None:
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed; Debian's package 'chromium' has it")
     store = Store(pipeline_run.settings.artifact_root)
     url, user = service_url(pipeline_run), known_user(pipeline_run)
     reports = [
@@ -144,8 +141,6 @@ def test_every_page_asks_loopback_alone(pipeline_run: PipelineRun, trapped_run: 
 
 @pytest.mark.slow
 def test_a_page_that_asks_somebody_is_noticed(tmp_path: Path) -> None:
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed; Debian's package 'chromium' has it")
     page = tmp_path / "page.html"
     page.write_text('<link rel="stylesheet" href="https://fonts.example/font.css"><img src="http://192.0.2.1/x.png">')
     asked = requests_of(f"file://{page}", tmp_path / "log")
@@ -158,7 +153,7 @@ def requests_of(page: str, folder: Path) -> list[str]:
     folder.mkdir()
     log = folder / "net.json"
     command = [
-        str(CHROMIUM),
+        program("chromium", package="chromium"),
         *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"),
         *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions"),
         *("--no-proxy-server", "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"),

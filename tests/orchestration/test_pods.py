@@ -27,7 +27,7 @@ def pods(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, airflow_database: None
     """The pod request of every step, by name, rendered as Airflow would before it asks the cluster."""
     from airflow.dag_processing.dagbag import DagBag
 
-    from components.orchestration.component import KINDS
+    from components.core.command import KINDS
     from components.orchestration.environment import dags_folder
 
     (tmp_path / "kubeconfig").write_text(KUBECONFIG)
