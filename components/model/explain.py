@@ -10,6 +10,8 @@ from torch import Tensor
 from components.model.attributes import UNKNOWN
 from components.model.bundle import Bundle
 from components.model.histories import Histories
+from components.model.ranking import NO_ITEM
+from components.model.rules import ruled_top_k
 from components.model.score import REPEAT, SIMILARITY
 
 BECAUSE = 3  # history items named in an explanation
@@ -43,11 +45,12 @@ def explain_from_terms(bundle: Bundle, history: Histories, terms: dict[str, Tens
 
 
 def similar(bundle: Bundle, item: int, *, k: int) -> list[tuple[int, float]]:
-    """Nearest items by target vector (cosine), the item itself left out."""
+    """Nearest items by target vector (cosine), under the bundle's rules; the item itself is left out."""
     cosine_I = bundle.scorer.target_ID @ bundle.scorer.target_ID[item]
-    cosine_I[item] = -torch.inf
-    values, items = torch.topk(cosine_I, min(k, len(cosine_I) - 1))
-    return list(zip(items.tolist(), values.tolist(), strict=True))
+    cosine_I[[item, *bundle.rules.excluded_by.get(item, ())]] = -torch.inf
+    items_1k, values_1k = ruled_top_k(cosine_I[None, :], bundle.rules, k=k)
+    found = zip(items_1k[0].tolist(), values_1k[0].tolist(), strict=True)
+    return [(other, value) for other, value in found if other != NO_ITEM]
 
 
 def _because(bundle: Bundle, history: Histories, item: int) -> list[tuple[int, float]]:

@@ -13,6 +13,7 @@ from components.model.bundle import Bundle
 from components.model.explain import explain, similar
 from components.model.histories import Histories
 from components.model.linear_filter import FilterRows
+from components.model.rules import ListRules
 from components.model.score import ScoreWeights
 
 NO_STATISTICS = torch.full((1, 2), torch.nan)
@@ -109,3 +110,13 @@ def test_similar_items_are_the_nearest_by_cosine_and_never_the_item_itself(folde
     assert [item for item, _ in found] == [BUTTER, CANDLE, BREAD]
     assert [value for _, value in found] == pytest.approx([0.995, 0.894, 0.707], abs=1e-3)
     assert len(similar(bundle, MILK, k=99)) == 5
+
+
+def test_similar_items_keep_the_merchandisers_rules(folder: Path) -> None:
+    """What may not stand beside the item is left out, and of two that may not stand together the better one stays."""
+    bundle = weighed(folder, similarity=1.0)
+    first, second, third, *_ = [item for item, _ in similar(bundle, MILK, k=5)]
+    bundle.rules = ListRules({MILK: frozenset({first}), first: frozenset({MILK})})
+    assert [item for item, _ in similar(bundle, MILK, k=2)] == [second, third]
+    bundle.rules = ListRules({first: frozenset({second}), second: frozenset({first})})
+    assert [item for item, _ in similar(bundle, MILK, k=2)] == [first, third]
