@@ -30,11 +30,10 @@ from components.train.windows import TrainingWindow
 
 log = logging.getLogger(__name__)
 
-# Up to as many competing items 'auto' looks at all of them. Measured: CPU-seconds of one step's gradients (256 users of
-# 100 items, 16 neighbours an item, D = 128, one core with AVX-512) over all items and over 2,048 draws: 0.12 and 0.07
-# at 10,000 items, 0.27 and 0.15 at 30,000, 1.9 and 1.6 at 100,000. The convolution is most of either, so draws save
-# half of a step at best, and teach less in it. Beyond what was measured, base logits would fill memory first.
-FULL_SOFTMAX_ITEMS = 100_000
+# Up to as many competing items 'auto' looks at all of them. `python -m benchmarks.training losses`: a step over all costs
+# 1.2 times one over 2,048 draws at 10,000 items, 1.1 at 100,000 and 1.3 at 300,000, the largest size measured, since the
+# convolution is most of either; and it teaches more.
+FULL_SOFTMAX_ITEMS = 300_000
 DEFAULT_NEGATIVES = {"sampled_softmax": 2048, "bpr": 4}
 NEGATIVE_POWER = {"uniform": 0.0, "popularity": 0.5}
 MAX_GRADIENT_NORM = 1.0
