@@ -30,9 +30,9 @@ from components.train.windows import TrainingWindow
 
 log = logging.getLogger(__name__)
 
-# Up to as many competing items 'auto' looks at all of them. `python -m benchmarks.training losses`: a step over all costs
-# 1.2 times one over 2,048 draws at 10,000 items, 1.1 at 100,000 and 1.3 at 300,000, the largest size measured, since the
-# convolution is most of either; and it teaches more.
+# Up to as many competing items 'auto' looks at all. `python -m benchmarks.training losses`: a step over all of them
+# costs 1.2 times one over 2,048 draws at 10,000 items, 1.1 at 100,000 and 1.3 at 300,000, the largest size measured,
+# since the convolution is most of either; and it teaches more.
 FULL_SOFTMAX_ITEMS = 300_000
 DEFAULT_NEGATIVES = {"sampled_softmax": 2048, "bpr": 4}
 NEGATIVE_POWER = {"uniform": 0.0, "popularity": 0.5}

@@ -1,0 +1,44 @@
+"""The sections of `Settings`, one frozen model each; a field's description is its help text everywhere.
+
+A step's artifact depends on the sections that its `Step` names, so a change of `serve.port` retrains nothing.
+"""
+
+from components.core.sections.base import Section, Share
+from components.core.sections.data import FeatureSettings, SourceSettings, SplitSettings, ValidateSettings
+from components.core.sections.learning import (
+    ContrastView,
+    GraphSettings,
+    LayerPooling,
+    LossName,
+    NegativeSampling,
+    Normalisation,
+    Precision,
+    TrainSettings,
+    UserPooling,
+)
+from components.core.sections.live import DeploySettings, ServeSettings
+from components.core.sections.proof import EvaluateSettings
+from components.core.sections.running import OrchestrationSettings, TrackingSettings
+
+__all__ = [
+    "ContrastView",
+    "DeploySettings",
+    "EvaluateSettings",
+    "FeatureSettings",
+    "GraphSettings",
+    "LayerPooling",
+    "LossName",
+    "NegativeSampling",
+    "Normalisation",
+    "OrchestrationSettings",
+    "Precision",
+    "Section",
+    "ServeSettings",
+    "Share",
+    "SourceSettings",
+    "SplitSettings",
+    "TrackingSettings",
+    "TrainSettings",
+    "UserPooling",
+    "ValidateSettings",
+]
