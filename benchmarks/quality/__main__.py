@@ -25,7 +25,7 @@ from rich.table import Table
 
 from benchmarks.machine import cpu_seconds, peak_memory_mb, write_result
 from benchmarks.quality.recipe import ENCODER_ALONE, Chosen, K, choose, fit, measure, recipe_settings
-from benchmarks.quality.report import tracker
+from benchmarks.quality.report import interval, shown, tracker
 from benchmarks.quality.splits import Log, hide_share, read_split
 from components.model.score import ScoreWeights
 
@@ -63,7 +63,9 @@ def main() -> None:
     tuning_cpu_seconds = cpu_seconds()
     test = read_split(given.test, shape=known.shape)
     log, users = Log(known=known), np.flatnonzero(np.diff(test.indptr) > 0)
+    one_seed_cpu_seconds = 0.0
     results: list[dict[str, dict[str, float]]] = []
+    convolution_adds: list[np.ndarray] = []
     for seed in range(given.seeds):
         scorer = fit(log, chosen, settings=recipe_settings(log, seed=seed, **changes), say=say)
         variants = {
@@ -73,11 +75,20 @@ def main() -> None:
         }
         found: dict[str, dict[str, float]] = {}
         for name, weights in variants.items():
-            found[name] = measure(scorer.with_weights(weights), log, test, users, track=track).means()
-            if not results and name == "whole":
-                one_seed_cpu_seconds = cpu_seconds()
+            metrics = measure(scorer.with_weights(weights), log, test, users, track=track)
+            found[name] = metrics.means()
+            if name == "whole":
+                whole = metrics
+                one_seed_cpu_seconds = one_seed_cpu_seconds or cpu_seconds()
+        # The same score, the same seed, the same weights, only that no item hears from its neighbours.
+        flat = fit(log, chosen, settings=recipe_settings(log, seed=seed, **changes, num_layers=0), say=say)
+        metrics = measure(flat, log, test, users, track=track)
+        found["without convolution"] = metrics.means()
+        convolution_adds.append(np.stack([whole.recall - metrics.recall, whole.ndcg - metrics.ndcg]))
         results.append(found)
+    adds_2B = np.mean(convolution_adds, axis=0)
     report = summarise(results, chosen) | {
+        "convolution_adds": {name: interval(adds_B) for name, adds_B in zip(("recall", "ndcg"), adds_2B, strict=True)},
         "cpu_seconds": round(one_seed_cpu_seconds, 1),
         "cpu_seconds_of_tuning": round(tuning_cpu_seconds, 1),
         "peak_memory_mb": peak_memory_mb(),
@@ -105,6 +116,7 @@ def summarise(results: list[dict[str, dict[str, float]]], chosen: Chosen) -> dic
         **parts["whole"],
         "encoder_alone": parts["encoder alone"],
         "filter_alone": parts["filter alone"],
+        "without_convolution": parts["without convolution"],
         "weights": dict(chosen.weights.terms),
         "filter_exponents": [exponents.first_item, exponents.user, exponents.last_item],
     }
@@ -117,8 +129,10 @@ def as_table(report: Mapping[str, Any], name: str) -> Table:
         ("whole score", report),
         ("trained encoder alone", report["encoder_alone"]),
         ("filter alone", report["filter_alone"]),
+        ("whole, without the convolution", report["without_convolution"]),
     ):
         table.add_row(label, *(f"{part[one]:.4f} ± {part[f'{one}_spread']:.4f}" for one in ("recall", "ndcg")))
+    table.add_row("what the convolution adds", *(shown(report["convolution_adds"][one]) for one in ("recall", "ndcg")))
     return table
 
 

@@ -23,14 +23,12 @@ from rich.table import Table
 
 from benchmarks.machine import cpu_seconds, peak_memory_mb, write_result
 from benchmarks.quality.recipe import MIN_ITEM_USERS, Chosen, K, choose, fit, rank, recipe_settings
-from benchmarks.quality.report import tracker
+from benchmarks.quality.report import SEED, interval, shown, tracker
 from benchmarks.quality.splits import Log, read_sequences, sequence_log
 from components.evaluate.contest import NEW_ITEMS, BaselineEntrant, rank_users
 from components.evaluate.tuning import choose_baselines
-from components.measures.bootstrap import Interval, paired_bootstrap
 from components.measures.ranking import list_metrics
 
-RESAMPLES, CONFIDENCE, SEED = 2000, 0.95, 20_261_124
 BASELINES = ("popularity", "item-kNN", "RP3")
 
 
@@ -55,20 +53,28 @@ def main() -> None:
     is_cold_U = np.diff(log.known.tocsc().indptr)[wanted[users].indices] < MIN_ITEM_USERS
 
     baselines = _baseline_recalls(tuning, tuning_wanted, log, wanted, users, track)
-    ours = _over_seeds(log, chosen, users, wanted, seeds=given.seeds, with_content=True, track=track)
-    plain = _over_seeds(log, chosen, users, wanted, seeds=given.seeds, with_content=False, track=track)
+    ours, plain, flat = (
+        _over_seeds(log, chosen, users, wanted, seeds=given.seeds, track=track, **changes)
+        for changes in ({}, {"with_content": False}, {"num_layers": 0})
+    )
     report: dict[str, Any] = {
         "users": len(users),
         "recall": round(float(ours[0].mean()), 5),
         "recall_spread": round(float(np.ptp(ours[0].mean(axis=1))), 5),
         "ndcg": round(float(ours[1].mean()), 5),
         "baselines": {name: round(float(recall.mean()), 5) for name, recall in baselines.items()},
-        "lead": {name: _interval(ours[0].mean(axis=0) - recall) for name, recall in baselines.items()},
+        "lead": {name: interval(ours[0].mean(axis=0) - recall) for name, recall in baselines.items()},
         "cold_items": {
             "users": int(is_cold_U.sum()),
             "recall_with_content": round(float(ours[0][:, is_cold_U].mean()), 5),
             "recall_without": round(float(plain[0][:, is_cold_U].mean()), 5),
-            "lift": _interval((ours[0] - plain[0]).mean(axis=0)[is_cold_U]),
+            "lift": interval((ours[0] - plain[0]).mean(axis=0)[is_cold_U]),
+        },
+        "without_convolution": {
+            name: round(float(flat[number].mean()), 5) for number, name in enumerate(("recall", "ndcg"))
+        },
+        "convolution_adds": {
+            name: interval((ours[number] - flat[number]).mean(axis=0)) for number, name in enumerate(("recall", "ndcg"))
         },
         "recall_without_content": round(float(plain[0].mean()), 5),
         "weights": dict(chosen.weights.terms),
@@ -86,11 +92,13 @@ def as_table(report: dict[str, Any]) -> Table:
     table = Table("", f"Recall@{K}", "lead of the model [95 %]", title="Beauty: each user's last item")
     table.add_row("model", f"{report['recall']:.4f} ± {report['recall_spread']:.4f}", "")
     for name, recall in report["baselines"].items():
-        table.add_row(name, f"{recall:.4f}", _shown(report["lead"][name]))
+        table.add_row(name, f"{recall:.4f}", shown(report["lead"][name]))
+    without = report["without_convolution"]["recall"]
+    table.add_row("the model without its convolution", f"{without:.4f}", shown(report["convolution_adds"]["recall"]))
     cold = report["cold_items"]
     table.add_section()
     table.add_row(f"items with fewer than {MIN_ITEM_USERS} events, {cold['users']:,} users", "", "")
-    table.add_row("with content", f"{cold['recall_with_content']:.4f}", _shown(cold["lift"]))
+    table.add_row("with content", f"{cold['recall_with_content']:.4f}", shown(cold["lift"]))
     table.add_row("without", f"{cold['recall_without']:.4f}", "")
     return table
 
@@ -102,13 +110,14 @@ def _over_seeds(
     wanted: sp.csr_matrix,
     *,
     seeds: int,
-    with_content: bool,
     track: Any,
+    with_content: bool = True,
+    **changes: Any,
 ) -> np.ndarray:
     """(2, seeds, B) recall and NDCG of each user."""
     found = []
     for seed in range(seeds):
-        scorer = fit(log, chosen, settings=recipe_settings(log, seed=seed), with_content=with_content)
+        scorer = fit(log, chosen, settings=recipe_settings(log, seed=seed, **changes), with_content=with_content)
         metrics = list_metrics(rank(scorer, log, users, track=track), wanted[users])
         found.append((metrics.recall, metrics.ndcg))
     return np.array(found).transpose(1, 0, 2)
@@ -129,15 +138,6 @@ def _baseline_recalls(
         [BaselineEntrant(one) for one in kept], rows=users, seen=known.seen, k=K, track=show, settings=(NEW_ITEMS,)
     )[NEW_ITEMS]
     return {name: list_metrics(ranked, wanted[users]).recall for name, ranked in lists.items()}
-
-
-def _interval(differences: np.ndarray) -> dict[str, float]:
-    found: Interval = paired_bootstrap(differences, resamples=RESAMPLES, confidence=CONFIDENCE, seed=SEED)[0]
-    return {name: round(getattr(found, name), 5) for name in ("mean", "lower", "upper")}
-
-
-def _shown(interval: dict[str, float]) -> str:
-    return f"{interval['mean']:+.4f} [{interval['lower']:.4f}, {interval['upper']:.4f}]"
 
 
 if __name__ == "__main__":
