@@ -24,6 +24,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from components.core.errors import ArtifactError, BusyError
 from components.core.hashing import file_sha256
+from components.core.lease import LeaseTakenError, held
 
 STAGING = ".staging"
 
@@ -33,7 +34,8 @@ class Store:
 
     def __init__(self, root: str, *, cache: Path | None = None) -> None:
         """`cache` keeps local copies of remote files, by content hash; None: a folder of the user's temp dir."""
-        self.fs, self.base = fsspec.core.url_to_fs(root)
+        # A listing kept in memory would hide what another process has written since.
+        self.fs, self.base = fsspec.core.url_to_fs(root, use_listings_cache=False)
         self.root = root.rstrip("/")
         self.is_local = isinstance(self.fs, LocalFileSystem)
         self._cache = cache or Path(tempfile.gettempdir()) / f"basketweave-cache-{os.getuid()}"
@@ -56,8 +58,8 @@ class Store:
         return bool(self.fs.exists(self.path(relative)))
 
     def read_json(self, relative: str) -> Any:
-        with self.fs.open(self.path(relative), "rb") as stream:
-            return json.load(stream)
+        # One request: opened and then read, an object could be replaced in between and end in its middle.
+        return json.loads(self.fs.cat_file(self.path(relative)))
 
     def write_json(self, relative: str, value: Any) -> None:
         """Replace a small file whole: a reader sees the old or the new, never a part."""
@@ -71,7 +73,10 @@ class Store:
         """Names in a folder, sorted; empty where there is none."""
         if not self.exists(relative):
             return []
-        return sorted(entry.rstrip("/").rsplit("/", 1)[-1] for entry in self.fs.ls(self.path(relative), detail=False))
+        folder = self.path(relative).rstrip("/")
+        entries = {entry.rstrip("/") for entry in self.fs.ls(folder, detail=False)}
+        # Some object stores list an emptied folder as an entry of itself.
+        return sorted(entry.rsplit("/", 1)[-1] for entry in entries if entry != folder)
 
     def fetch(self, relative: str, *, sha256: str) -> Path:
         """A local path with the file's bytes, after its hash was checked."""
@@ -84,8 +89,15 @@ class Store:
             if not local.is_file():
                 local.parent.mkdir(parents=True, exist_ok=True)
                 part = local.with_name(f"{local.name}.{uuid.uuid4().hex}.part")
-                self.fs.get_file(self.path(relative), str(part))
-                part.replace(local)
+                try:
+                    self.fs.get_file(self.path(relative), str(part))
+                    part.replace(local)
+                except FileNotFoundError as error:
+                    raise ArtifactError(
+                        f"{self.uri(relative)} is missing. Run the step that makes it again."
+                    ) from error
+                finally:
+                    part.unlink(missing_ok=True)
         if file_sha256(local) != sha256:
             if not self.is_local:
                 local.unlink()
@@ -150,12 +162,20 @@ class Store:
 
     @contextmanager
     def lock(self, name: str, *, doing: str, timeout_seconds: float = 0) -> Iterator[None]:
-        """Keep a second writer out. The kernel frees a local lock when its holder dies, however it dies.
+        """Keep a second writer out. The kernel frees a local lock when its holder dies, however it dies; on S3 it is
+        a lease, free a minute after its holder's death (components/core/lease.py).
 
-        On an object store there is no such lock: writers there are kept apart by Airflow's max_active_runs.
+        Other object stores have no lock: writers there are kept apart by Airflow's max_active_runs.
         """
         if not self.is_local:
-            yield
+            if "s3" not in self.fs.protocol:
+                yield
+                return
+            try:
+                with held(self.fs, self.path(f"locks/{name}.json"), timeout_seconds=timeout_seconds):
+                    yield
+            except LeaseTakenError as error:
+                raise BusyError(f"Another process is {doing}. Wait for it to finish, then try again.") from error
             return
         path = Path(self.path(f"locks/{name}.lock"))
         path.parent.mkdir(parents=True, exist_ok=True)
