@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from components.core.errors import ArtifactError
 from components.core.hashing import file_sha256, json_sha256
+from components.core.pipeline_metrics import Sample
 from components.core.store import Store, write_file_whole
 
 MANIFEST = "manifest.json"
@@ -66,6 +67,8 @@ class Manifest(_Record):
     statistics: Mapping[str, Any]
     files: Sequence[FileEntry]
     partitions: Sequence[Partition] = ()
+    samples: Sequence[Sample] = ()
+    """The step's figures for Prometheus, which a reused step publishes too."""
     inputs: Sequence[ArtifactRef]
     step: str
     settings_sha256: str
@@ -81,7 +84,9 @@ class Manifest(_Record):
         return read_back.model_copy(update={"seal": read_back.own_sha256()})
 
     def own_sha256(self) -> str:
-        return json_sha256(self.model_dump(mode="json", exclude={"seal"}))
+        # Without samples the hash is that of artifacts made before there were any.
+        left_out = {"seal"} if self.samples else {"seal", "samples"}
+        return json_sha256(self.model_dump(mode="json", exclude=left_out))
 
     def ref(self) -> ArtifactRef:
         return ArtifactRef(kind=self.kind, uri=self.uri, sha256=self.content_sha256, rows=self.rows)

@@ -64,6 +64,7 @@ class Settings(BaseSettings):
     serve: sections.ServeSettings = sections.ServeSettings()
     tracking: sections.TrackingSettings = sections.TrackingSettings()
     orchestration: sections.OrchestrationSettings = sections.OrchestrationSettings()
+    metrics: sections.MetricsSettings = sections.MetricsSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -6,8 +6,7 @@ there, the step is not run again.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -16,11 +15,13 @@ from pydantic import ValidationError
 
 from components.core.artifact import MANIFEST, Artifact, ArtifactRef, ArtifactWriter, Manifest, content_sha256
 from components.core.clock import wall_clock
-from components.core.errors import ArtifactError, full_disk_as_sentence
+from components.core.errors import ArtifactError, BusyError, full_disk_as_sentence
 from components.core.hashing import code_sha256, json_sha256
+from components.core.pipeline_metrics import Sample, check_samples, finite
 from components.core.progress import Progress
 from components.core.settings import Settings
 from components.core.store import Store
+from components.core.usage import Stopwatch, publish_step
 
 T = TypeVar("T")
 
@@ -65,6 +66,13 @@ class StepReport:
     statistics: Mapping[str, Any] = field(default_factory=dict)
     as_of: datetime | None = None
     """Set by `ingest` alone."""
+    samples: Sequence[Sample] = ()
+    """Figures for Prometheus, of the metrics declared in components/core/pipeline_metrics.py."""
+    num_gpus: int = 0
+    """How many GPUs the step kept busy."""
+
+    def __post_init__(self) -> None:
+        check_samples(self.samples)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +104,7 @@ class Execution:
     manifest: Manifest
     is_reused: bool
     seconds: float = 0.0
+    num_gpus: int = 0
 
 
 def execute(
@@ -114,24 +123,32 @@ def execute(
     Raises BusyError where another process runs the step in the same store and does not end within `wait_seconds`,
     DiskFullError where there is no space left.
     """
-    started = time.monotonic()
+    watch = Stopwatch(step.name)
     store = Store(settings.artifact_root)
-    # Of two runs of a step at once one wins whole: they would share event tables, the feature store, checkpoints.
-    with (
-        full_disk_as_sentence(step.name, root=store.root),
-        store.lock(f"step-{step.name}", doing=f"running the step '{step.name}'", timeout_seconds=wait_seconds),
-    ):
-        execution = _execute(
-            step,
-            store,
-            settings=settings,
-            inputs=inputs,
-            run_id=run_id,
-            as_of=as_of,
-            options=options,
-            progress=progress,
-        )
-    return replace(execution, seconds=time.monotonic() - started)
+    try:
+        # Of two runs of a step at once one wins whole: they would share event tables, the feature store, checkpoints.
+        with (
+            full_disk_as_sentence(step.name, root=store.root),
+            store.lock(f"step-{step.name}", doing=f"running the step '{step.name}'", timeout_seconds=wait_seconds),
+        ):
+            execution = _execute(
+                step,
+                store,
+                settings=settings,
+                inputs=inputs,
+                run_id=run_id,
+                as_of=as_of,
+                options=options,
+                progress=progress,
+            )
+    except BusyError:
+        raise  # the step did not run, so it did not fail
+    except Exception:
+        publish_step(settings, store, run_id=run_id, usage=watch.usage("failed"))
+        raise
+    usage = watch.usage("reused" if execution.is_reused else "done", num_gpus=execution.num_gpus)
+    publish_step(settings, store, run_id=run_id, usage=usage, manifest=execution.manifest)
+    return replace(execution, seconds=usage.seconds)
 
 
 def _execute(
@@ -171,7 +188,7 @@ def _execute(
         # What tries with other inputs or settings left there has no use once a newer one is through.
         store.delete(f"{UNFINISHED}/{step.kind}")
     _point_latest(store, step.kind, manifest)
-    return Execution(ref=manifest.ref(), manifest=manifest, is_reused=False)
+    return Execution(ref=manifest.ref(), manifest=manifest, is_reused=False, num_gpus=report.num_gpus)
 
 
 def latest(store: Store, kind: str) -> ArtifactRef:
@@ -229,6 +246,7 @@ def _commit(step: Step, context: StepContext, report: StepReport, relative: str)
         statistics=report.statistics,
         files=files,
         partitions=partitions,
+        samples=finite(report.samples),
         inputs=[artifact.manifest.ref() for _, artifact in sorted(context.inputs.items())],
         step=step.name,
         settings_sha256=context.settings.section_sha256(step.sections),

@@ -17,6 +17,7 @@ from components.core.sections.learning import (
     UserPooling,
 )
 from components.core.sections.live import DeploySettings, ServeSettings
+from components.core.sections.metrics import MetricsSettings
 from components.core.sections.proof import EvaluateSettings
 from components.core.sections.running import OrchestrationSettings, TrackingSettings
 
@@ -28,6 +29,7 @@ __all__ = [
     "GraphSettings",
     "LayerPooling",
     "LossName",
+    "MetricsSettings",
     "NegativeSampling",
     "Normalisation",
     "OrchestrationSettings",
