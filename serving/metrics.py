@@ -45,6 +45,30 @@ BUNDLE_INFO = Gauge(
     multiprocess_mode="mostrecent",
 )
 BUNDLE_LOADS = Counter("basketweave_bundle_loads_total", "Bundles loaded by a worker, or refused.", ["outcome"])
+ARM_REQUESTS = Counter(
+    "basketweave_arm_requests_total",
+    "Requests of a rollout by arm and outcome: answered, empty, or error, where the champion stood in.",
+    ["arm", "outcome"],
+)
+ARM_SECONDS = Histogram(
+    "basketweave_arm_seconds",
+    "Time of an arm's answers; CPU time while the challenger answers unseen.",
+    ["arm"],
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
+)
+ARM_IMPRESSIONS = Counter("basketweave_arm_impressions_total", "Places of lists that were reported as seen.", ["arm"])
+ARM_CLICKS = Counter("basketweave_arm_clicks_total", "Clicks that were reported.", ["arm"])
+SHADOW_OVERLAP = Histogram(
+    "basketweave_shadow_overlap",
+    "Share of the champion's list that the challenger, answering unseen, has too.",
+    buckets=[step / 10 for step in range(1, 11)],
+)
+ROLLOUT_INFO = Gauge(
+    "basketweave_rollout_info",
+    "1 for the rollout that a worker takes part in, 0 for an earlier one.",
+    ["stage", "challenger"],
+    multiprocess_mode="mostrecent",
+)
 
 
 def render() -> tuple[bytes, str]:

@@ -61,6 +61,7 @@ class Settings(BaseSettings):
     train: sections.TrainSettings = sections.TrainSettings()
     evaluate: sections.EvaluateSettings = sections.EvaluateSettings()
     deploy: sections.DeploySettings = sections.DeploySettings()
+    rollout: sections.RolloutSettings = sections.RolloutSettings()
     serve: sections.ServeSettings = sections.ServeSettings()
     tracking: sections.TrackingSettings = sections.TrackingSettings()
     orchestration: sections.OrchestrationSettings = sections.OrchestrationSettings()

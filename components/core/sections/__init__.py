@@ -19,6 +19,7 @@ from components.core.sections.learning import (
 from components.core.sections.live import DeploySettings, ServeSettings
 from components.core.sections.metrics import MetricsSettings
 from components.core.sections.proof import EvaluateSettings
+from components.core.sections.rollout import RolloutSettings
 from components.core.sections.running import OrchestrationSettings, TrackingSettings
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Normalisation",
     "OrchestrationSettings",
     "Precision",
+    "RolloutSettings",
     "Section",
     "ServeSettings",
     "Share",

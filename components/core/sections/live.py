@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, SecretStr, field_validator
 
 from components.core.clock import parse_time
@@ -19,6 +21,9 @@ class DeploySettings(Section):
     """Name of the registered model in MLflow."""
     start_service: bool = True
     """False where the service is run by somebody else (Kubernetes): deploy then only moves the pointer."""
+    rollout: Literal["direct", "staged"] = "direct"
+    """How a promoted bundle gets to serve: at once, or through the DAG `rollout` (shadow, canary, production). The
+    first bundle of a project is always served at once."""
 
 
 class ServeSettings(Section):
