@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 JOB = "basketweave-pipeline"
 PUSH_SECONDS = 5.0
+# Values of one label in one group; the rest is summed up as 'other'.
+MOST_VALUES = 20
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -68,7 +70,16 @@ METRICS: Mapping[str, Metric] = {
         Metric("basketweave_source_rows", "Rows of the log by what became of them.", ("step", "outcome")),
         Metric("basketweave_rejected_rows", "Rows that ingest could not read, by reason.", ("reason",)),
         Metric("basketweave_quarantined_rows", "Rows that validate put aside, by reason.", ("reason",)),
+        Metric("basketweave_source_last_day_timestamp_seconds", "Beginning of the last day with events."),
         Metric("basketweave_checks", "Checks of the data by how they ended.", ("outcome",)),
+        # Of the gate: evaluate.
+        Metric("basketweave_evaluation_verdict", "1 for the last evaluation's verdict, else 0.", ("verdict",)),
+        Metric("basketweave_evaluation_gate_failed", "1 where the gate stood in the last bundle's way.", ("gate",)),
+        Metric(
+            "basketweave_evaluation_quality",
+            "Mean over users on items new to them, of the bundle, the champion and each baseline.",
+            ("entrant", "metric"),
+        ),
     )
 }
 
@@ -80,6 +91,15 @@ def check_samples(samples: Iterable[Sample]) -> None:
             raise ValueError(f"{sample.name} is not declared in components/core/pipeline_metrics.py. Add a line there.")
         if set(sample.labels) != set(METRICS[sample.name].labels):
             raise ValueError(f"{sample.name} has the labels {METRICS[sample.name].labels}, not {tuple(sample.labels)}.")
+
+
+def counted(name: str, label: str, counts: Mapping[str, float], **labels: str) -> list[Sample]:
+    """Counts by the values of one label, the largest `MOST_VALUES` of them by name and the others together."""
+    largest = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    samples = [Sample(name, {**labels, label: value}, count) for value, count in largest[:MOST_VALUES]]
+    if rest := largest[MOST_VALUES:]:
+        samples.append(Sample(name, {**labels, label: "other"}, sum(count for _, count in rest)))
+    return samples
 
 
 def finite(samples: Iterable[Sample]) -> Sequence[Sample]:

@@ -20,6 +20,7 @@ from components.core.clock import DAY, end_of_day, midnight
 from components.core.day_table import DayTable
 from components.core.errors import ContractError, SettingsError
 from components.core.hashing import file_sha256, json_sha256
+from components.core.pipeline_metrics import Sample, counted
 from components.core.schemas import CATALOG, EVENT_COLUMNS, EVENTS
 from components.core.step import Step, StepContext, StepReport
 from components.core.store import Store
@@ -120,6 +121,7 @@ def run(context: StepContext) -> StepReport:
             "ignored_columns": list(expressions.ignored),
             "public_columns": _public_columns(expressions),
         },
+        samples=_samples(totals, all_rejects, last_day=max(part.day for part in partitions)),
     )
 
 
@@ -300,6 +302,17 @@ def _totals(partitions: list[Partition], without_day: int) -> dict[str, int]:
     assert totals["source"] == totals["kept"] + totals["duplicates"] + totals["rejected"], totals
     assert totals["kept"] == sum(part.rows for part in partitions), totals
     return {**totals, "rejected_without_day": without_day}
+
+
+def _samples(totals: Mapping[str, int], rejects: pa.Table, *, last_day: date) -> list[Sample]:
+    """Figures for Prometheus; a row that breaks two rules counts under both reasons."""
+    reasons = Counter(reason for row in rejects["reason"].to_pylist() for reason in row.split("; "))
+    outcomes = {outcome: totals[outcome] for outcome in ("kept", "duplicates", "rejected")}
+    return [
+        *counted("basketweave_source_rows", "outcome", outcomes, step="ingest"),
+        *counted("basketweave_rejected_rows", "reason", reasons),
+        Sample("basketweave_source_last_day_timestamp_seconds", {}, midnight(last_day).timestamp()),
+    ]
 
 
 def _by_reason(rejects: pa.Table) -> dict[str, int]:

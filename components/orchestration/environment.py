@@ -37,7 +37,19 @@ def airflow_environment(settings: Settings, *, home: Path) -> dict[str, str]:
         # `airflow standalone` looks for its own command on the path.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
     }
-    return THRIFTY | child_environment(settings) | QUIET | own
+    return THRIFTY | child_environment(settings) | QUIET | own | _statsd(settings)
+
+
+def _statsd(settings: Settings) -> dict[str, str]:
+    """Airflow's own metrics, by UDP to whoever listens."""
+    if settings.metrics.statsd_host is None:
+        return {}
+    return {
+        "AIRFLOW__METRICS__STATSD_ON": "True",
+        "AIRFLOW__METRICS__STATSD_HOST": settings.metrics.statsd_host,
+        "AIRFLOW__METRICS__STATSD_PORT": str(settings.metrics.statsd_port),
+        "AIRFLOW__METRICS__STATSD_PREFIX": "airflow",
+    }
 
 
 def enter(environment: dict[str, str]) -> None:

@@ -162,7 +162,12 @@ def _run(context: StepContext) -> StepReport:
         f"(without the convolution {quality['recall_without_similarity']:.4f}, "
         f"{quality['ndcg_without_similarity']:.4f}); relations {_shares(facts['relation_gates'])}{warming.note}"
     )
-    return StepReport(summary=summary, rows=items.num_rows, statistics={**quality, "epochs": best.number})
+    return StepReport(
+        summary=summary,
+        rows=items.num_rows,
+        statistics={**quality, "epochs": best.number},
+        num_gpus=Ranks.here().size if world.device.type == "cuda" else 0,
+    )
 
 
 def _shares(gates: Mapping[str, float]) -> str:

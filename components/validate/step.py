@@ -23,6 +23,7 @@ from components.core.artifact import Artifact, ArtifactWriter, Partition
 from components.core.day_table import DayTable
 from components.core.errors import ArtifactError, ContractError
 from components.core.hashing import code_sha256, json_sha256
+from components.core.pipeline_metrics import Sample, counted
 from components.core.schemas import CATALOG, EVENTS
 from components.core.sections import ValidateSettings
 from components.core.step import Step, StepContext, StepReport, latest
@@ -82,7 +83,18 @@ def run(context: StepContext) -> StepReport:
             "checks": Counter(check.status for check in results.checks),
             "reused_days": work.reused,
         },
+        samples=_samples(results),
     )
+
+
+def _samples(results: Results) -> list[Sample]:
+    """Figures for Prometheus."""
+    outcomes = {outcome: results.rows[outcome] for outcome in ("kept", "quarantined")}
+    return [
+        *counted("basketweave_source_rows", "outcome", outcomes, step="validate"),
+        *counted("basketweave_quarantined_rows", "reason", results.reasons),
+        *counted("basketweave_checks", "outcome", Counter(check.status for check in results.checks)),
+    ]
 
 
 class _Validation:
