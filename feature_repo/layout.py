@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from components.core.settings import Settings
 
-# Each shop has a folder of its own, so all of them use one name inside Feast. A shop's name could not serve:
-# Feast puts its project's name into SQL unquoted, where a hyphen is a minus.
+# A shop whose store is files has a folder of its own, so all of them use one name inside Feast.
 FEAST_PROJECT = "basketweave"
 ONLINE_VIEWS = ("user_history", "user_statistics")
 USER_SERVICE = "recommender_v1"
@@ -20,13 +21,28 @@ ITEM_SERVICE = "items_v1"
 
 @dataclass(frozen=True, kw_only=True)
 class FeastHome:
-    """The folder of one shop's registry, online store and offline files."""
+    """One shop's registry, online store and offline files: a folder, with servers in place of some of it."""
 
     folder: Path
+    online_url: SecretStr | None = None
+    """Of the Redis that is the online store; None: SQLite in the folder."""
+    registry_url: SecretStr | None = None
+    """Of the PostgreSQL that is the registry; None: a file in the folder."""
+    online_timeout_seconds: float = 1
+    feast_project: str = FEAST_PROJECT
+    """The shop's name inside Feast."""
 
     @classmethod
     def of(cls, settings: Settings) -> FeastHome:
-        return cls(folder=settings.project_home / "feast")
+        servers = settings.feature_store
+        is_shared = servers.online_url is not None or servers.registry_url is not None
+        return cls(
+            folder=settings.project_home / "feast",
+            online_url=servers.online_url,
+            registry_url=servers.registry_url,
+            online_timeout_seconds=servers.online_timeout_seconds,
+            feast_project=f"{FEAST_PROJECT}_{_word(settings.project)}" if is_shared else FEAST_PROJECT,
+        )
 
     @property
     def registry(self) -> Path:
@@ -44,16 +60,60 @@ class FeastHome:
         """The parquet file that a view's point-in-time joins read."""
         return self.folder / "offline" / f"{view}.parquet"
 
+    @property
+    def online_name(self) -> str:
+        """What to call the online store in a message: a server's password is never in it."""
+        return str(self.online) if self.online_url is None else "in Redis (feature_store.online_url)"
+
+    def online_file_id(self) -> int | None:
+        """Inode of the online store's file, so that another one in its place is noticed; None for a server.
+
+        Raises FileNotFoundError where the file is missing.
+        """
+        return self.online.stat().st_ino if self.online_url is None else None
+
+    @property
+    def moment_key(self) -> str:
+        """Where Redis keeps the moment that every user's row has reached, in seconds since 1970."""
+        return f"{self.feast_project}:moment"
+
     def online_moment(self) -> datetime | None:
         """The moment that every user's online row has reached; None where the store is missing, empty or unreadable."""
-        if not (self.online.is_file() and self.registry.is_file()):
+        if self.registry_url is None and not self.registry.is_file():
+            return None
+        return self._redis_moment() if self.online_url is not None else self._sqlite_moment()
+
+    def _sqlite_moment(self) -> datetime | None:
+        if not self.online.is_file():
             return None
         moments = []
         try:
             with closing(sqlite3.connect(f"file:{self.online}?mode=ro", uri=True)) as connection:
                 for view in ONLINE_VIEWS:
-                    query = f'SELECT min(event_ts) + 0 FROM "{FEAST_PROJECT}_{view}"'  # noqa: S608 (our own names)
+                    query = f'SELECT min(event_ts) + 0 FROM "{self.feast_project}_{view}"'  # noqa: S608 (our own names)
                     moments.append(connection.execute(query).fetchone()[0])
         except sqlite3.Error:
             return None
         return None if None in moments else datetime.fromtimestamp(min(moments), UTC)
+
+    def _redis_moment(self) -> datetime | None:
+        import redis
+
+        assert self.online_url is not None
+        try:
+            with closing(
+                redis.Redis.from_url(
+                    self.online_url.get_secret_value(),
+                    socket_connect_timeout=5,
+                    socket_timeout=self.online_timeout_seconds,
+                )
+            ) as client:
+                found = client.get(self.moment_key)
+        except redis.RedisError:
+            return None
+        return datetime.fromtimestamp(int(str(found, "ascii")), UTC) if isinstance(found, bytes) else None
+
+
+def _word(project: str) -> str:
+    """A shop's name as Feast takes one: no hyphen, and still another one for each shop."""
+    return project.replace("_", "_u").replace("-", "_h")

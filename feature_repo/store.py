@@ -5,20 +5,21 @@ from __future__ import annotations
 import io
 import logging
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from datetime import datetime
+from typing import Any
 
 import filelock
 import pyarrow as pa
-from feast import FeatureStore, RepoConfig
+from feast import FeatureStore, FeatureView, RepoConfig
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 
 from components.core.artifact import write_parquet
 from components.core.errors import BusyError
 from feature_repo.definitions import VIEWS, Definitions, definitions
-from feature_repo.layout import FEAST_PROJECT, ITEM_SERVICE, ONLINE_VIEWS, USER_SERVICE, FeastHome
+from feature_repo.layout import ITEM_SERVICE, ONLINE_VIEWS, USER_SERVICE, FeastHome
 from feature_repo.online_store import NewestSqliteOnlineStore
 
 logger = logging.getLogger(__name__)
@@ -29,13 +30,25 @@ SERVICE_OF = {"user": USER_SERVICE, "item": ITEM_SERVICE}
 
 def repo_config(home: FeastHome) -> RepoConfig:
     """Feast's configuration of a shop; feature_repo/feature_store.yaml says the same of the demo."""
+    online: dict[str, Any] = {"type": "feature_repo.online_store.NewestSqliteOnlineStore", "path": str(home.online)}
+    if home.online_url is not None:
+        online = {
+            "type": "feature_repo.redis_store.NewestRedisOnlineStore",
+            "connection_string": home.online_url.get_secret_value(),
+            "timeout_seconds": home.online_timeout_seconds,
+        }
+    registry: str | dict[str, Any] = str(home.registry)
+    if home.registry_url is not None:
+        # Feast would put psycopg there as well, with a warning each time.
+        url = home.registry_url.get_secret_value().replace("postgresql://", "postgresql+psycopg://", 1)
+        registry = {"registry_type": "sql", "path": url}
     return RepoConfig(
-        project=FEAST_PROJECT,
+        project=home.feast_project,
         provider="local",
-        registry=str(home.registry),
+        registry=registry,
         # Never 'file': that one silently drops rows of a join.
         offline_store={"type": "duckdb"},
-        online_store={"type": "feature_repo.online_store.NewestSqliteOnlineStore", "path": str(home.online)},
+        online_store=online,
         entity_key_serialization_version=3,
         repo_path=home.folder,
     )
@@ -97,15 +110,36 @@ class FeatureRepo:
 
         Rows newer than `moment` stay as they are. Returns how many users' rows have the snapshot's values.
         """
-        with _quiet():
-            self.feast.materialize(moment, moment, feature_views=list(ONLINE_VIEWS))
-        online = NewestSqliteOnlineStore()
         keys = [EntityKey(join_keys=["user_id"], entity_values=[Value(string_val=user_id)]) for user_id in user_ids]
         views = [view for view in self.definitions.views if view.online]
+        bring = self._into_sqlite if self.home.online_url is None else self._into_redis
+        return bring(moment, keys, views)
+
+    def _into_sqlite(self, moment: datetime, keys: Sequence[EntityKey], views: Sequence[FeatureView]) -> int:
+        self._materialize(moment)
+        online = NewestSqliteOnlineStore()
         for view in views:
             online.keep_only(self.feast.config, view, keys, known_at=moment)
         online.settle(self.feast.config)
         return min(online.count_at(self.feast.config, view, moment) for view in views)
+
+    def _into_redis(self, moment: datetime, keys: Sequence[EntityKey], views: Sequence[FeatureView]) -> int:
+        from feature_repo.redis_store import NewestRedisOnlineStore
+
+        online, config, mark = NewestRedisOnlineStore(), self.feast.config, self.home.moment_key
+        before = online.marked(config, mark)
+        online.mark(config, mark, None)  # killed from here on, the store does not stand
+        self._materialize(moment)
+        for view in views:
+            online.keep_only(config, view, keys, known_at=moment)
+        count = min(online.count_at(config, view, moment, keys) for view in views)
+        # No row is older than this snapshot; where none is of it, all are newer, as they were.
+        online.mark(config, mark, moment if count else before)
+        return count
+
+    def _materialize(self, moment: datetime) -> None:
+        with _quiet():
+            self.feast.materialize(moment, moment, feature_views=list(ONLINE_VIEWS))
 
 
 @contextmanager

@@ -60,6 +60,9 @@ def step_command(name: str, summary: str) -> Callable[..., None]:
         day: Annotated[str | None, typer.Option(help="Ingest this day alone (ISO date) and keep the others.")] = None,
         run_id: Annotated[str | None, typer.Option(help="Name of the run that this step belongs to.")] = None,
         result: Annotated[Path | None, typer.Option(help="Also write the artifact's reference to this file.")] = None,
+        wait_minutes: Annotated[
+            float, typer.Option(min=0, help="Wait this long for another run of the step to end.")
+        ] = 0,
     ) -> None:
         execute_and_print(
             name,
@@ -68,6 +71,7 @@ def step_command(name: str, summary: str) -> Callable[..., None]:
             options={"day": day} if day else {},
             run_id=run_id,
             result=result,
+            wait_seconds=wait_minutes * 60,
         )
 
     command.__doc__ = summary
@@ -83,6 +87,7 @@ def execute_and_print(
     run_id: str | None = None,
     result: Path | None = None,
     settings: Settings | None = None,
+    wait_seconds: float = 0,
 ) -> ArtifactRef:
     """Run one step with the latest of each input that is not given."""
     from components.core.step import execute, latest
@@ -98,6 +103,7 @@ def execute_and_print(
         run_id=run_id or f"manual-{wall_clock():%Y%m%dT%H%M%S}",
         as_of=as_of,
         options=options,
+        wait_seconds=wait_seconds,
     )
     state = "reused" if execution.is_reused else f"{execution.seconds:.1f} s"
     Console().print(f"[bold]{name}[/]  {escape(execution.manifest.summary)}  [dim]{state}[/]", highlight=False)

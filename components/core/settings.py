@@ -57,6 +57,7 @@ class Settings(BaseSettings):
     split: sections.SplitSettings = sections.SplitSettings()
     validation: sections.ValidateSettings = sections.ValidateSettings()
     features: sections.FeatureSettings = sections.FeatureSettings()
+    feature_store: sections.FeatureStoreSettings = sections.FeatureStoreSettings()
     graph: sections.GraphSettings = sections.GraphSettings()
     train: sections.TrainSettings = sections.TrainSettings()
     evaluate: sections.EvaluateSettings = sections.EvaluateSettings()

@@ -14,9 +14,12 @@ from kubernetes.client import models as k8s
 
 from components.core.command import KINDS
 from components.core.errors import SettingsError
+from components.core.sections import PodResources
 from components.core.settings import Settings
 from components.orchestration.component import asset, task_arguments, task_of
 
+SCRATCH = "/tmp"  # noqa: S108  # the pod's own, emptied with it
+HOME = f"{SCRATCH}/basketweave"
 RETURN_FILE = "/airflow/xcom/return.json"  # where Airflow's sidecar looks
 # Absent values become empty strings, which the step's command takes as not given.
 AS_OF_SCHEDULE = "{{ params.as_of or (dag_run.logical_date or dag_run.run_after).isoformat() }}"
@@ -38,7 +41,11 @@ def pod_component(name: str, *, inputs: Sequence[XComArg], settings: Settings) -
         cmds=["python", "-m", f"components.{name}"],
         arguments=_arguments(inputs, settings),
         env_from=_environment(settings),
+        # What the ConfigMap says of the service's home holds no longer: this pod's only writable folder is its own.
+        env_vars=[k8s.V1EnvVar(name="HOME", value=SCRATCH), k8s.V1EnvVar(name="BASKETWEAVE_HOME", value=HOME)],
         container_resources=_resources(name, settings),
+        node_selector=dict(settings.orchestration.train_node_selector) if name == "train" else {},
+        tolerations=_tolerations(name, settings),
         service_account_name=orchestration.service_account,
         automount_service_account_token=False,
         security_context=k8s.V1PodSecurityContext(
@@ -50,7 +57,7 @@ def pod_component(name: str, *, inputs: Sequence[XComArg], settings: Settings) -
             capabilities=k8s.V1Capabilities(drop=["ALL"]),
         ),
         volumes=[k8s.V1Volume(name="scratch", empty_dir=k8s.V1EmptyDirVolumeSource())],
-        volume_mounts=[k8s.V1VolumeMount(name="scratch", mount_path="/tmp")],  # noqa: S108  # the pod's own, emptied with it
+        volume_mounts=[k8s.V1VolumeMount(name="scratch", mount_path=SCRATCH)],
         labels={"app.kubernetes.io/name": "basketweave", "app.kubernetes.io/component": name},
         outlets=[asset(settings, KINDS[name])],
         do_xcom_push=True,
@@ -66,7 +73,9 @@ def pod_component(name: str, *, inputs: Sequence[XComArg], settings: Settings) -
 
 
 def _arguments(inputs: Sequence[XComArg], settings: Settings) -> list[str]:
-    arguments = ["--run-id", "{{ run_id }}", "--result", RETURN_FILE]
+    # A backfill has several runs at once: each waits for its turn at a step, as a try does after a pod that died.
+    wait_minutes = f"{settings.orchestration.step_timeout_minutes:g}"
+    arguments = ["--run-id", "{{ run_id }}", "--result", RETURN_FILE, "--wait-minutes", wait_minutes]
     for source in inputs:
         pull = f"ti.xcom_pull(task_ids='{task_of(source).task_id}')"
         arguments += [
@@ -97,5 +106,24 @@ def _environment(settings: Settings) -> list[k8s.V1EnvFromSource]:
 
 
 def _resources(name: str, settings: Settings) -> k8s.V1ResourceRequirements | None:
-    gpus = settings.orchestration.train_gpus if name == "train" else 0
-    return k8s.V1ResourceRequirements(limits={"nvidia.com/gpu": str(gpus)}) if gpus else None
+    resources = settings.orchestration.resources
+    asked = resources.get(name) or resources.get("default") or PodResources()
+    requests = {"cpu": asked.cpu, "memory": asked.memory}
+    # No CPU limit: throttled, a step takes longer and frees nothing that anybody else would use.
+    limits = {"memory": asked.memory_limit or asked.memory}
+    if name == "train" and settings.orchestration.train_gpus:
+        limits["nvidia.com/gpu"] = str(settings.orchestration.train_gpus)
+    given = {
+        what: {resource: amount for resource, amount in amounts.items() if amount is not None}
+        for what, amounts in (("requests", requests), ("limits", limits))
+    }
+    return (
+        k8s.V1ResourceRequirements(**{what: amounts for what, amounts in given.items() if amounts})
+        if any(given.values())
+        else None
+    )
+
+
+def _tolerations(name: str, settings: Settings) -> list[k8s.V1Toleration]:
+    tolerations = settings.orchestration.train_tolerations if name == "train" else ()
+    return [k8s.V1Toleration(**toleration.model_dump(exclude_none=True)) for toleration in tolerations]

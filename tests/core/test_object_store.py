@@ -77,9 +77,10 @@ def test_a_death_before_the_mark_leaves_no_artifact_and_the_next_try_is_whole(
         put(local, remote)
 
     files = {"manifest.json": "{}", "edges.parquet": "e"}
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(store.fs, "put_file", dies)
-        commit(store, "graph/ab12", files)
+        with pytest.raises(KeyboardInterrupt):
+            commit(store, "graph/ab12", files)
     assert not store.exists("graph/ab12/manifest.json")
     commit(store, "graph/ab12", files)
     assert store.list_dir("graph/ab12") == ["edges.parquet", "manifest.json"]

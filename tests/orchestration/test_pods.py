@@ -37,6 +37,12 @@ def pods(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, airflow_database: None
         "IMAGE": "registry.example/basketweave:1",
         "TRAIN_IMAGE": "registry.example/basketweave-cuda:1",
         "TRAIN_GPUS": "1",
+        "TRAIN_NODE_SELECTOR": '{"nvidia.com/gpu.present": "true"}',
+        "TRAIN_TOLERATIONS": '[{"key": "nvidia.com/gpu", "effect": "NoSchedule"}]',
+        "RESOURCES": '{"default": {"cpu": "500m", "memory": "1Gi"}, '
+        '"train": {"cpu": "4", "memory": "12Gi", "memory_limit": "16Gi"}}',
+        "STEP_TIMEOUT_MINUTES": "90",
+        "RETRIES": "3",
         "CONFIG_MAP": "shop-settings",
         "SECRET": "shop-secrets",
         "NAMESPACE": "shop",
@@ -82,6 +88,7 @@ def test_each_step_is_its_own_command_with_its_inputs(pods: dict[str, Any]) -> N
         ("graph", "s3://shop/graph", "ab"),
     ]
     assert train.arguments[:4] == ["--run-id", "manual__1", "--result", "/airflow/xcom/return.json"]
+    assert train.arguments[4:6] == ["--wait-minutes", "90"]
 
 
 def test_a_backfilled_pod_is_told_its_moment_and_others_are_not(pods: dict[str, Any]) -> None:
@@ -95,7 +102,8 @@ def test_every_pod_keeps_to_the_schema_and_to_least_privilege(pods: dict[str, An
     kubernetes_validate = pytest.importorskip("kubernetes_validate")
     for name, operator in pods.items():
         pod = request(operator)
-        kubernetes_validate.validate(pod, "1.33", strict=True)
+        for minor in (29, 33, 36):
+            kubernetes_validate.validate(pod, f"1.{minor}", strict=True)
         assert pod["metadata"]["namespace"] == "shop"
         (base,) = [one for one in pod["spec"]["containers"] if one["name"] == "base"]
         assert base["securityContext"]["readOnlyRootFilesystem"] is True
@@ -105,6 +113,64 @@ def test_every_pod_keeps_to_the_schema_and_to_least_privilege(pods: dict[str, An
         gpus = base.get("resources", {}).get("limits", {}).get("nvidia.com/gpu")
         image = "registry.example/basketweave-cuda:1" if name == "train" else "registry.example/basketweave:1"
         assert (base["image"], gpus) == (image, "1" if name == "train" else None)
+
+
+def test_training_alone_goes_to_a_node_with_a_gpu(pods: dict[str, Any]) -> None:
+    for name, operator in pods.items():
+        spec = request(operator)["spec"]
+        placed = (spec.get("nodeSelector") or {}, spec.get("tolerations") or [])
+        wanted = (
+            {"nvidia.com/gpu.present": "true"},
+            [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+        )
+        assert placed == (wanted if name == "train" else ({}, [])), name
+
+
+def test_each_step_asks_for_its_own_share_of_a_node(pods: dict[str, Any]) -> None:
+    def resources(name: str) -> dict[str, Any]:
+        (base,) = [one for one in request(pods[name])["spec"]["containers"] if one["name"] == "base"]
+        return base["resources"]
+
+    assert resources("train") == {
+        "requests": {"cpu": "4", "memory": "12Gi"},
+        "limits": {"memory": "16Gi", "nvidia.com/gpu": "1"},
+    }
+    assert resources("graph") == {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"memory": "1Gi"}}
+
+
+def test_a_pod_is_retried_ends_in_time_and_outlives_the_worker_that_watches_it(pods: dict[str, Any]) -> None:
+    for name, operator in pods.items():
+        pod = request(operator)
+        assert operator.retries == 3, name
+        assert pod["spec"]["activeDeadlineSeconds"] == 90 * 60
+        assert pod["spec"]["restartPolicy"] == "Never"
+        assert operator.durable is True
+        assert operator.reattach_on_restart is True
+        # By these the next try finds the pod of the one that died.
+        assert operator.deferrable is True
+
+
+def test_what_a_pod_writes_to_is_its_own_and_gone_with_it(pods: dict[str, Any]) -> None:
+    for operator in pods.values():
+        spec = request(operator)["spec"]
+        (base,) = [one for one in spec["containers"] if one["name"] == "base"]
+        mounts = {mount["name"]: mount["mountPath"] for mount in base["volumeMounts"]}
+        assert mounts["scratch"] == "/tmp"
+        assert all("emptyDir" in volume for volume in spec["volumes"])
+        variables = {entry["name"]: entry["value"] for entry in base["env"]}
+        assert variables["HOME"] == "/tmp"
+        assert variables["BASKETWEAVE_HOME"] == "/tmp/basketweave"
+
+
+def test_resources_are_of_steps_and_a_tolerations_value_goes_with_equal() -> None:
+    from components.core.sections.running import STEPS
+    from components.core.settings import load_settings
+
+    assert STEPS == PIPELINE
+    with pytest.raises(SettingsError, match="'trian' is no step; known: default, ingest"):
+        load_settings(orchestration={"resources": {"trian": {"cpu": "1"}}})
+    with pytest.raises(SettingsError, match="a value with operator 'Equal'"):
+        load_settings(orchestration={"train_tolerations": [{"key": "gpu", "value": "yes"}]})
 
 
 def test_a_pod_needs_an_image() -> None:

@@ -5,6 +5,7 @@ A step's artifact depends on the sections that its `Step` names, so a change of 
 
 from components.core.sections.base import Section, Share
 from components.core.sections.data import FeatureSettings, SourceSettings, SplitSettings, ValidateSettings
+from components.core.sections.feature_store import FeatureStoreSettings
 from components.core.sections.learning import (
     ContrastView,
     GraphSettings,
@@ -20,13 +21,14 @@ from components.core.sections.live import DeploySettings, ServeSettings
 from components.core.sections.metrics import MetricsSettings
 from components.core.sections.proof import EvaluateSettings
 from components.core.sections.rollout import RolloutSettings
-from components.core.sections.running import OrchestrationSettings, TrackingSettings
+from components.core.sections.running import OrchestrationSettings, PodResources, TrackingSettings
 
 __all__ = [
     "ContrastView",
     "DeploySettings",
     "EvaluateSettings",
     "FeatureSettings",
+    "FeatureStoreSettings",
     "GraphSettings",
     "LayerPooling",
     "LossName",
@@ -34,6 +36,7 @@ __all__ = [
     "NegativeSampling",
     "Normalisation",
     "OrchestrationSettings",
+    "PodResources",
     "Precision",
     "RolloutSettings",
     "Section",
