@@ -80,7 +80,7 @@ def _type_name(annotation: Any) -> str:
     if isinstance(annotation, type) and not get_args(annotation):
         return "null" if annotation is type(None) else annotation.__name__
     text = str(annotation)
-    for module in ("typing.", "pathlib.", "pydantic.types."):
+    for module in ("typing.", "pathlib.", "pydantic.types.", "components.core.sections.live."):
         text = text.replace(module, "")
     return text.replace("None", "null")
 

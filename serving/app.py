@@ -5,25 +5,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
-from fastapi import Depends, FastAPI, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from components.core.settings import Settings
+from serving.behaviour import Behaviour
+from serving.limits import BodyLimit
 from serving.metrics import RequestMetrics
 from serving.online import FeastReader, UserReader
-from serving.routes import guarded, public
+from serving.routes import admin, feedback, public, recommending
 from serving.schemas import ErrorAnswer, FieldProblem
-from serving.security import BodyLimit, Gate, SafeHeaders
+from serving.security import BEARER, Gate, SafeHeaders
 from serving.state import ServiceState
+
+if TYPE_CHECKING:
+    from serving.asking import Asking
 
 logger = logging.getLogger(__name__)
 
@@ -47,11 +53,13 @@ def create_app(settings: Settings, *, state: ServiceState | None = None, reader:
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         # Not awaited: a worker answers its probes while torch, Feast and the bundle load.
         following = asyncio.create_task(_follow(app, settings))
+        app.state.behaviour.start()
         try:
             yield
         finally:
             following.cancel()
             app.state.service.leave()
+            app.state.behaviour.stop()
 
     app = FastAPI(
         title="Basketweave",
@@ -61,18 +69,48 @@ def create_app(settings: Settings, *, state: ServiceState | None = None, reader:
         redoc_url=None,
         lifespan=lifespan,
     )
-    gate = Gate(settings.serve.api_keys)
+    app.state.gate = Gate(settings.serve)
     app.state.service = state or ServiceState(settings)
     app.state.reader = reader
-    app.include_router(public)
-    app.include_router(guarded, dependencies=[Depends(gate)])
+    app.state.behaviour = Behaviour.of_settings(settings, observer=app.state.service)
+    app.state.asking = _asking(app)
+    for router in (public, recommending, feedback, *([admin] if settings.serve.admin else [])):
+        app.include_router(router)
+    app.openapi = _with_keys(app.openapi)  # type: ignore[method-assign]  # FastAPI's own way to extend it
     app.mount("/pages", StaticFiles(directory=PAGES), name="pages")
     app.add_exception_handler(RequestValidationError, _explain_invalid)
     app.add_exception_handler(HTTPException, _explain_refusal)
-    app.add_middleware(BodyLimit, max_bytes=settings.serve.max_body_bytes)
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=settings.serve.max_body_bytes,
+        timeout_seconds=settings.serve.body_timeout_seconds,
+    )
     app.add_middleware(SafeHeaders)
     app.add_middleware(RequestMetrics)  # added last, so it is the outermost and sees every answer
     return app
+
+
+def _asking(app: FastAPI) -> Callable[[], Asking]:
+    """Who answers; made at the first request, since torch loads with it."""
+
+    @cache
+    def asking() -> Asking:
+        from serving.asking import Asking
+
+        return Asking(app.state.service, app.state.reader, app.state.behaviour)
+
+    return asking
+
+
+def _with_keys(description: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
+    """The API's description, with the scheme that guarded routes name."""
+
+    def whole() -> dict[str, Any]:
+        found = description()
+        found.setdefault("components", {})["securitySchemes"] = {"ApiKey": BEARER}
+        return found
+
+    return whole
 
 
 async def _follow(app: FastAPI, settings: Settings) -> None:

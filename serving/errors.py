@@ -11,3 +11,7 @@ class RequestError(BasketweaveError):
 
 class UnknownItemError(BasketweaveError):
     """The bundle has no such item (404)."""
+
+
+class NotKeptError(BasketweaveError):
+    """Events could not be written down (503): the caller should send them again."""

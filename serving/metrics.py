@@ -38,6 +38,15 @@ FEATURE_AGE = Histogram(
     "Age of the online features that an answer used, judged against the service's clock.",
     buckets=[60, 3600, *(days * DAY_SECONDS for days in (1, 2, 3, 7, 14, 28, 56))],
 )
+EVENTS = Counter("basketweave_events_total", "Events sent to the service, by what became of them.", ["kind", "outcome"])
+REFUSED = Counter("basketweave_refused_total", "Requests refused before they were worked on.", ["reason"])
+LIST_STATISTIC = Histogram(
+    "basketweave_list_statistic",
+    "Of logged lists: mean popularity percentile of their items, and categories an item.",
+    ["statistic"],
+    buckets=[step / 10 for step in range(1, 11)],
+)
+SERVED_LOG = Counter("basketweave_served_log_total", "Lists chosen for the log, by what became of them.", ["outcome"])
 BUNDLE_INFO = Gauge(
     "basketweave_bundle_info",
     "1 for the bundle that serves, 0 for one that served before.",

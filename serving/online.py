@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Protocol
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Protocol
 
 from components.core.errors import FeatureStoreError
 from components.core.settings import Settings
+
+if TYPE_CHECKING:  # Feast is imported by the worker that opens it
+    from feature_repo.online import UserFeatures
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,10 @@ class OnlineUser:
     ages_days: Sequence[float]  # since the last event with the item
     statistics: Mapping[str, float]
     age_seconds: float  # how old the features are
+    moment: datetime | None = None  # what the features know lies before it; None: so many seconds ago
+
+    def known_until(self, now: datetime) -> datetime:
+        return now - timedelta(seconds=self.age_seconds) if self.moment is None else self.moment
 
 
 class OnlineStoreError(Exception):
@@ -27,9 +34,11 @@ class OnlineStoreError(Exception):
 
 
 class UserReader(Protocol):
-    """Reads one user; None for a user that the store does not know."""
+    """Reads users; None for one that the store does not know. Raises OnlineStoreError."""
 
     def read(self, user_id: str, *, now: datetime) -> OnlineUser | None: ...
+
+    def read_many(self, user_ids: Sequence[str], *, now: datetime) -> Sequence[OnlineUser | None]: ...
 
 
 class FeastReader:
@@ -42,16 +51,22 @@ class FeastReader:
         self._features = OnlineFeatures(settings)
 
     def read(self, user_id: str, *, now: datetime) -> OnlineUser | None:
+        return self.read_many([user_id], now=now)[0]
+
+    def read_many(self, user_ids: Sequence[str], *, now: datetime) -> list[OnlineUser | None]:
         try:
-            found = self._features.read(user_id, now=now)
+            found = self._features.read_many(user_ids, now=now)
         except FeatureStoreError as error:
             raise OnlineStoreError(str(error)) from error
-        if found is None:
-            return None
-        return OnlineUser(
-            items=found.history_items,
-            weights=found.history_weights.tolist(),
-            ages_days=found.history_ages_days.tolist(),
-            statistics={name: value for name, value in found.statistics.items() if value is not None},
-            age_seconds=max((now - found.event_timestamp).total_seconds(), 0.0),
-        )
+        return [None if features is None else _online_user(features, now) for features in found]
+
+
+def _online_user(features: UserFeatures, now: datetime) -> OnlineUser:
+    return OnlineUser(
+        items=features.history_items,
+        weights=features.history_weights.tolist(),
+        ages_days=features.history_ages_days.tolist(),
+        statistics={name: value for name, value in features.statistics.items() if value is not None},
+        age_seconds=max((now - features.event_timestamp).total_seconds(), 0.0),
+        moment=features.event_timestamp,
+    )

@@ -5,10 +5,9 @@ Shapes: I items of the bundle; B is 1, one user a request.
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
 import numpy as np
@@ -21,13 +20,17 @@ from components.model.histories import Histories
 from components.model.rules import ruled_top_k
 from components.model.score import REPEAT
 from serving.errors import RequestError, UnknownItemError
+from serving.fresh import FreshEvent
+from serving.known import Known, histories_of, know, statistics_of
+from serving.lists import Exploration, Filters, ListStatistics, Ranked, as_ranked, rank
 from serving.online import OnlineUser
 from serving.schemas import (
+    BatchRequest,
     HistoryAnswer,
     HistoryItem,
     Item,
+    ListConditions,
     ModelAnswer,
-    RecentItem,
     RecommendAnswer,
     RecommendedItem,
     RecommendRequest,
@@ -35,67 +38,156 @@ from serving.schemas import (
     SimilarAnswer,
     SimilarItem,
     SimilarRequest,
-    Source,
 )
 
-
-@dataclass(frozen=True)
-class Known:
-    """What is known of the one who asks."""
-
-    histories: Histories  # B = 1
-    statistics: Tensor  # (1, F), nan where unknown
-    source: Source
-    feature_age_seconds: float | None
-    unknown_items: list[str]
+NO_EXPLORATION = Exploration()
+# Users times items scored at once: a matrix of 16 MB, of which the terms need a handful.
+SCORES_AT_ONCE = 4_000_000
 
 
 class Recommender:
     """One bundle, ready to answer. Immutable: a hot swap replaces the whole object."""
 
-    def __init__(self, bundle: Bundle, *, clock: Callable[[], datetime], max_k: int, max_history: int) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        clock: Callable[[], datetime],
+        max_k: int,
+        max_history: int,
+        exploration: Exploration = NO_EXPLORATION,
+    ) -> None:
         self.bundle = bundle
         self.clock = clock  # 'now' for the age of histories
         self.max_k = max_k
         self.max_history = max_history
+        self.exploration = exploration
         items = bundle.items
-        self.categories = sorted({name for name in items.categories if name is not None})
-        code_of = {name: code for code, name in enumerate(self.categories)}
-        self._category_code = code_of
-        self._category_I = torch.tensor(
-            [-1 if name is None else code_of[name] for name in items.categories], dtype=torch.int32
-        )
+        self.filters = Filters(bundle)
         self._search_texts = [
             f"{items.display(index)}\n{item_id}".casefold() for index, item_id in enumerate(items.item_ids)
         ]
+        self.lists = ListStatistics(bundle)
 
     @torch.inference_mode()
     def recommend(
-        self, request: RecommendRequest, user: OnlineUser | None, *, degraded: Sequence[str] = ()
+        self,
+        request: RecommendRequest,
+        user: OnlineUser | None,
+        *,
+        fresh: Sequence[FreshEvent] = (),
+        degraded: Sequence[str] = (),
+        list_id: str | None = None,
     ) -> RecommendAnswer:
-        """`user` is what the online store knows; None for a stranger or when the store is down."""
-        self._check_length(request.k)
+        """`user` is what the online store knows; None for a stranger or when the store is down. `fresh` is what they
+        did since. The same `list_id` draws the same list where lists are explored; None: a new one."""
+        self._check(request)
         if len(request.items) > self.max_history:
             raise RequestError(f"'items' may have at most {self.max_history} entries.")
-        known = self._know(request.items, user)
-        # The terms once: their sum is the score, and the reasons are read from them.
-        terms = self.bundle.scorer.terms(known.histories, known.statistics, include_seen=request.include_seen)
-        scores = torch.stack([term.expand(1, -1) for term in terms.values()]).sum(dim=0)
-        items, values = ruled_top_k(
-            scores,
-            self.bundle.rules,
-            k=min(request.k, len(self.bundle.items.item_ids)),
-            histories=None if request.include_seen else known.histories,
-            allowed=self._allowed(request),
+        known = know(
+            request.items,
+            user,
+            fresh,
+            index=self.bundle.items.index,
+            now=self.clock(),
+            max_history=self.max_history,
         )
+        histories = histories_of([known])
+        # The terms once: their sum is the score, and the reasons are read from them.
+        terms = self.bundle.scorer.terms(
+            histories, statistics_of([known], self.bundle.statistics_names), include_seen=request.include_seen
+        )
+        scores = torch.stack([term.expand(1, -1) for term in terms.values()]).sum(dim=0)
+        list_id = list_id or new_list_id()
+        ranked = rank(
+            self.bundle,
+            scores,
+            request,
+            histories=None if request.include_seen else histories,
+            allowed=self.filters.allowed(request),
+            exploration=self.exploration,
+            seed=int(list_id, 16),
+        )
+        return self._answer(known, ranked, list_id, degraded, histories, terms if request.reasons else None)
+
+    @torch.inference_mode()
+    def recommend_many(
+        self,
+        request: BatchRequest,
+        users: Sequence[OnlineUser | None],
+        *,
+        fresh: Sequence[Sequence[FreshEvent]],
+        degraded: Sequence[str] = (),
+    ) -> list[RecommendAnswer]:
+        """The lists of many users: what `recommend` answers for each, scored as matrices of bounded size."""
+        self._check(request)
+        allowed = self.filters.allowed(request)
+        now, index = self.clock(), self.bundle.items.index
+        known = [
+            know((), user, events, index=index, now=now, max_history=self.max_history)
+            for user, events in zip(users, fresh, strict=True)
+        ]
+        rows = max(1, SCORES_AT_ONCE // max(len(self.bundle.items), 1))
+        answers: list[RecommendAnswer] = []
+        for start in range(0, len(known), rows):
+            answers.extend(self._many(request, known[start : start + rows], allowed, degraded))
+        return answers
+
+    def _many(
+        self, request: BatchRequest, known: Sequence[Known], allowed: Tensor | None, degraded: Sequence[str]
+    ) -> Iterator[RecommendAnswer]:
+        histories = histories_of(known)
+        statistics = statistics_of(known, self.bundle.statistics_names)
+        terms: dict[str, Tensor] | None = None
+        if request.reasons:
+            terms = self.bundle.scorer.terms(histories, statistics, include_seen=request.include_seen)
+            scores = torch.stack([term.expand(len(known), -1) for term in terms.values()]).sum(dim=0)
+        else:
+            scores = self.bundle.scorer.score(histories, statistics, include_seen=request.include_seen)
+        left_out = None if request.include_seen else histories
+        ids = [new_list_id() for _ in known]
+        if request.diversity or self.exploration.share:
+            ranked = [
+                rank(
+                    self.bundle,
+                    scores[row : row + 1],
+                    request,
+                    histories=None if left_out is None else left_out.rows(slice(row, row + 1)),
+                    allowed=allowed,
+                    exploration=self.exploration,
+                    seed=int(list_id, 16),
+                )
+                for row, list_id in enumerate(ids)
+            ]
+        else:
+            k = min(request.k, scores.shape[1])
+            found = ruled_top_k(scores, self.bundle.rules, k=k, histories=left_out, allowed=allowed)
+            ranked = [as_ranked(*row) for row in zip(*found, strict=True)]
+        for row, (one, list_id) in enumerate(zip(ranked, ids, strict=True)):
+            only = slice(row, row + 1)
+            own = {name: term if len(term) == 1 else term[only] for name, term in terms.items()} if terms else None
+            yield self._answer(known[row], one, list_id, degraded, histories.rows(only) if own else histories, own)
+
+    def _answer(
+        self,
+        known: Known,
+        ranked: Ranked,
+        list_id: str,
+        degraded: Sequence[str],
+        histories: Histories,
+        terms: dict[str, Tensor] | None,
+    ) -> RecommendAnswer:
+        """`terms` and `histories` of this one user; None: no reasons."""
         return RecommendAnswer(
+            list_id=list_id,
             items=[
-                self._explained(known, terms, index, value)
-                for index, value in zip(items[0].tolist(), values[0].tolist(), strict=True)
-                if index >= 0
+                self._item_of_list(index, score, None if terms is None else (histories, terms))
+                for index, score in zip(ranked.items, ranked.scores, strict=True)
             ],
             bundle=self.bundle.sha256,
             source=known.source,
+            propensity=ranked.propensity,
+            fresh_events=known.fresh_events,
             feature_age_seconds=known.feature_age_seconds,
             unknown_items=known.unknown_items,
             degraded=list(degraded),
@@ -132,7 +224,7 @@ class Recommender:
         hits.sort(key=lambda index: (-int(popularity_I[index]), index))
         return SearchAnswer(items=[self._item(index) for index in hits[:limit]])
 
-    def describe(self, *, loaded_at: datetime | None) -> ModelAnswer:
+    def describe(self, *, loaded_at: datetime | None, roles: Sequence[str], stage: str) -> ModelAnswer:
         bundle, weights = self.bundle, self.bundle.scorer.weights
         return ModelAnswer(
             bundle=bundle.sha256,
@@ -142,8 +234,10 @@ class Recommender:
             as_of=bundle.as_of.isoformat(),
             clock=self.clock().isoformat(),
             items=len(bundle.items.item_ids),
+            roles=sorted(roles),
+            stage=stage,
             terms={**weights.terms, REPEAT: weights.repeat},
-            categories=self.categories,
+            categories=self.filters.categories,
             loaded_at=loaded_at.isoformat() if loaded_at else None,
         )
 
@@ -152,68 +246,21 @@ class Recommender:
         first = self.bundle.items.item_ids[0]
         self.recommend(RecommendRequest(items=[first], k=1), None)
 
-    def _know(self, asked: Sequence[str | RecentItem], user: OnlineUser | None) -> Known:
-        index_of = self.bundle.items.index
-        weight_of: dict[int, float] = {}
-        age_of: dict[int, float] = {}
-        unknown: list[str] = []
+    def _item_of_list(
+        self, index: int, score: float, why: tuple[Histories, dict[str, Tensor]] | None
+    ) -> RecommendedItem:
+        reasons: list[str] = []
+        shares: dict[str, float] = {}
+        if why is not None:
+            explanation = explain_from_terms(self.bundle, *why, index)
+            reasons = [explanation.sentence] if explanation.sentence else []
+            shares = {name: float(share) for name, share in explanation.shares.items()}
+        return RecommendedItem(score=score, reasons=reasons, shares=shares, **self._item(index).model_dump())
 
-        def add(item_id: str, weight: float, age_days: float) -> bool:
-            index = index_of.get(item_id)
-            if index is None:
-                return False
-            weight_of[index] = weight_of.get(index, 0.0) + weight
-            age_of[index] = min(age_of.get(index, math.inf), age_days)
-            return True
-
-        is_asked = False
-        for entry in asked:
-            recent = entry if isinstance(entry, RecentItem) else RecentItem(item_id=entry)
-            if add(recent.item_id, recent.weight, recent.age_days):
-                is_asked = True
-            elif recent.item_id not in unknown:
-                unknown.append(recent.item_id)
-        is_online = False
-        if user is not None:
-            for item_id, weight, age_days in zip(user.items, user.weights, user.ages_days, strict=True):
-                is_online |= add(item_id, weight, max(age_days, 0.0))
-
-        kept = sorted(weight_of, key=lambda index: age_of[index])[: self.max_history]
-        statistics = user.statistics if user is not None else {}
-        return Known(
-            histories=Histories.from_lists([kept], [[weight_of[i] for i in kept]], [[age_of[i] for i in kept]]),
-            statistics=torch.tensor(
-                [[float(statistics.get(name, math.nan)) for name in self.bundle.statistics_names]], dtype=torch.float32
-            ),
-            source=_source(is_online=is_online, is_asked=is_asked),
-            feature_age_seconds=user.age_seconds if user is not None and is_online else None,
-            unknown_items=unknown,
-        )
-
-    def _allowed(self, request: RecommendRequest) -> Tensor | None:
-        """(I,) bool, or None where everything is allowed."""
-        if request.category is None and not request.exclude:
-            return None
-        allowed_I = torch.ones(len(self._category_I), dtype=torch.bool)
-        if request.category is not None:
-            code = self._category_code.get(request.category)
-            if code is None:
-                near = difflib.get_close_matches(request.category, self.categories, n=1, cutoff=0.5)
-                hint = f" Did you mean '{near[0]}'?" if near else " GET /model lists them."
-                raise RequestError(f"No item has the category '{request.category}'.{hint}")
-            allowed_I = self._category_I == code
-        excluded = [index for item_id in request.exclude if (index := self.bundle.items.index.get(item_id)) is not None]
-        allowed_I[excluded] = False
-        return allowed_I
-
-    def _explained(self, known: Known, terms: dict[str, Tensor], index: int, score: float) -> RecommendedItem:
-        explanation = explain_from_terms(self.bundle, known.histories, terms, index)
-        return RecommendedItem(
-            score=score,
-            reasons=[explanation.sentence] if explanation.sentence else [],
-            shares={name: float(share) for name, share in explanation.shares.items()},
-            **self._item(index).model_dump(),
-        )
+    def _check(self, request: ListConditions) -> None:
+        self._check_length(request.k)
+        if request.price_min is not None and request.price_max is not None and request.price_min > request.price_max:
+            raise RequestError("'price_min' may not be more than 'price_max'.")
 
     def _check_length(self, k: int) -> None:
         if k > self.max_k:
@@ -242,10 +289,9 @@ class Recommender:
         )
 
 
-def _source(*, is_online: bool, is_asked: bool) -> Source:
-    if is_online:
-        return "both" if is_asked else "online_store"
-    return "request" if is_asked else "popularity"
+def new_list_id() -> str:
+    """128 random bits as 32 hex digits."""
+    return os.urandom(16).hex()
 
 
 def _finite(value: float | None) -> float | None:

@@ -10,12 +10,20 @@ from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse, JSONResponse, Response
 
+from components.core.clock import wall_clock
 from serving import metrics
-from serving.errors import RequestError, UnknownItemError
+from serving.errors import NotKeptError, RequestError, UnknownItemError
+from serving.fresh import FreshStoreError
 from serving.online import OnlineStoreError, OnlineUser
 from serving.schemas import (
     MOST_RESULTS,
+    BatchAnswer,
+    BatchRequest,
     ErrorAnswer,
+    EventsAnswer,
+    EventsRequest,
+    ForgetRequest,
+    ForgottenAnswer,
     HistoryAnswer,
     LiveAnswer,
     ModelAnswer,
@@ -27,8 +35,10 @@ from serving.schemas import (
     SimilarRequest,
     UserId,
 )
+from serving.security import route_for
 
 if TYPE_CHECKING:
+    from serving.asking import Asking
     from serving.recommend import Recommender
 
 logger = logging.getLogger(__name__)
@@ -37,15 +47,19 @@ PAGE = Path(__file__).parent / "pages" / "index.html"
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     401: {"model": ErrorAnswer, "description": "The service has API keys, and none was sent."},
+    400: {"model": ErrorAnswer, "description": "The body cannot be read at all."},
     403: {
         "model": ErrorAnswer,
-        "description": "An unknown API key; or a remote caller, and no keys.",
+        "description": "An unknown API key, or one without the role; or a remote caller, and no keys.",
     },
     404: {"model": ErrorAnswer, "description": "There is no such item, or nothing is known of this user."},
+    408: {"model": ErrorAnswer, "description": "The body took too long to arrive."},
     413: {"model": ErrorAnswer, "description": "The body is too long."},
     422: {"model": ErrorAnswer, "description": "The request is not valid."},
-    503: {"model": ErrorAnswer, "description": "No bundle is loaded, or the online store is down."},
+    429: {"model": ErrorAnswer, "description": "Too many requests; 'Retry-After' says when to come again."},
+    503: {"model": ErrorAnswer, "description": "No bundle is loaded, or what was asked for is down."},
 }
+BODY = (400, 408, 413, 422)
 
 
 def errors(*codes: int) -> dict[int | str, dict[str, Any]]:
@@ -53,7 +67,9 @@ def errors(*codes: int) -> dict[int | str, dict[str, Any]]:
 
 
 public = APIRouter()
-guarded = APIRouter(responses=errors(401, 403, 503))
+recommending = APIRouter(responses=errors(401, 403, 429, 503), route_class=route_for("recommend"))
+feedback = APIRouter(responses=errors(401, 403, 429, 503), route_class=route_for("feedback"))
+admin = APIRouter(prefix="/admin", responses=errors(401, 403, 429, 503), route_class=route_for("admin"))
 
 
 @public.get("/", include_in_schema=False)
@@ -75,14 +91,7 @@ async def livez() -> LiveAnswer:
 @public.get("/readyz", responses={503: {"model": ReadyAnswer}})
 async def readyz(request: Request) -> Response:
     """A bundle is loaded, its hashes and golden request were checked, and a warm-up was scored."""
-    state = request.app.state.service
-    current = state.current
-    answer = ReadyAnswer(
-        ready=current is not None,
-        bundle=current.bundle.sha256 if current else None,
-        reason=state.reason,
-        workers=state.workers(),
-    )
+    answer = _readiness(request)
     return JSONResponse(answer.model_dump(), status_code=200 if answer.ready else 503)
 
 
@@ -92,32 +101,63 @@ def prometheus() -> Response:
     return Response(body, media_type=media_type)
 
 
-@guarded.post("/recommend", responses=errors(413, 422))
+@recommending.post("/recommend", responses=errors(*BODY))
 def recommend(request: Request, body: RecommendRequest) -> RecommendAnswer:
     """A ranked list with reasons, for a known user, for recent items, or for both."""
-    recommender = _recommender(request)
-    user, degraded = None, []
-    if body.user_id is not None:
-        try:
-            user = request.app.state.reader.read(body.user_id, now=recommender.clock())
-        except OnlineStoreError:
-            degraded.append("online_store")
-            metrics.FALLBACKS.labels("online_store").inc()
     try:
-        answer = recommender.recommend(body, user, degraded=degraded)
+        return _asking(request).one(body)
     except RequestError as error:
         raise HTTPException(422, str(error)) from error
-    metrics.RECOMMENDATIONS.labels(answer.source, answer.bundle[:12]).inc()
-    if body.user_id is not None and answer.source == "popularity" and not degraded:
-        metrics.FALLBACKS.labels("unknown_user").inc()
-    if not answer.items:
-        metrics.EMPTY_LISTS.inc()
-    if answer.feature_age_seconds is not None:
-        metrics.FEATURE_AGE.observe(answer.feature_age_seconds)
-    return answer
 
 
-@guarded.post("/similar", responses=errors(404, 413, 422))
+@recommending.post("/recommend/batch", responses=errors(*BODY))
+def recommend_batch(request: Request, body: BatchRequest) -> BatchAnswer:
+    """One list for each of many known users, scored together: the lists that /recommend answers, far cheaper."""
+    try:
+        return BatchAnswer(lists=_asking(request).many(body))
+    except RequestError as error:
+        raise HTTPException(422, str(error)) from error
+
+
+@feedback.post("/events", responses=errors(*BODY))
+def events(request: Request, body: EventsRequest) -> EventsAnswer:
+    """Keep what users did. It counts from their next recommendation on, on every worker within a second.
+
+    They are on disk when this is answered. Send the same `event_id`s again where no answer came.
+    """
+    current = request.app.state.service.current
+    try:
+        return request.app.state.behaviour.intake.take(  # type: ignore[no-any-return]  # Starlette's state is untyped
+            body.events,
+            caller=request.state.caller.name,
+            now=wall_clock() if current is None else current.clock(),
+            known_items=() if current is None else current.bundle.items.index,
+        )
+    except RequestError as error:
+        raise HTTPException(422, str(error)) from error
+    except NotKeptError as error:
+        raise HTTPException(503, str(error)) from error
+
+
+@admin.post("/forget", responses=errors(*BODY))
+def forget(request: Request, body: ForgetRequest) -> ForgottenAnswer:
+    """Delete what a user did since their features were made. Their features are the pipeline's to delete."""
+    behaviour = request.app.state.behaviour
+    try:
+        return ForgottenAnswer(forgotten=behaviour.fresh.forget(behaviour.pseudonyms.of(body.user_id)))
+    except FreshStoreError as error:
+        raise HTTPException(503, "The fresh store cannot be written. The service's log says why.") from error
+
+
+@admin.post("/refresh")
+def refresh(request: Request) -> ReadyAnswer:
+    """Look at the deploy pointer at once, on the worker that answers."""
+    state = request.app.state.service
+    state.refresh()
+    return _readiness(request)
+
+
+@recommending.post("/similar", responses=errors(404, *BODY))
 def similar(request: Request, body: SimilarRequest) -> SimilarAnswer:
     """Items like one item."""
     try:
@@ -128,7 +168,7 @@ def similar(request: Request, body: SimilarRequest) -> SimilarAnswer:
         raise HTTPException(422, str(error)) from error
 
 
-@guarded.get("/items", responses=errors(422))
+@recommending.get("/items", responses=errors(422))
 def search(
     request: Request,
     q: Annotated[str, Query(min_length=2, max_length=100, description="Words of a title, or an item id.")],
@@ -138,7 +178,7 @@ def search(
     return _recommender(request).search(q, limit=limit)
 
 
-@guarded.get("/users/{user_id}/history", responses=errors(404, 422))
+@recommending.get("/users/{user_id}/history", responses=errors(404, 422))
 def history(request: Request, user_id: Annotated[UserId, PathParameter()]) -> HistoryAnswer:
     """What the online store knows of a user, with names."""
     recommender = _recommender(request)
@@ -152,11 +192,30 @@ def history(request: Request, user_id: Annotated[UserId, PathParameter()]) -> Hi
     return recommender.history(user)
 
 
-@guarded.get("/model")
+@recommending.get("/model")
 def model(request: Request) -> ModelAnswer:
     """Which bundle answers, and how it scores."""
-    recommender = _recommender(request)
-    return recommender.describe(loaded_at=request.app.state.service.loaded_at)
+    state = request.app.state.service
+    return _recommender(request).describe(
+        loaded_at=state.loaded_at, roles=request.state.caller.roles, stage=state.stage
+    )
+
+
+def _readiness(request: Request) -> ReadyAnswer:
+    state = request.app.state.service
+    current = state.current
+    return ReadyAnswer(
+        ready=current is not None,
+        bundle=current.bundle.sha256 if current else None,
+        reason=state.reason,
+        workers=state.workers(),
+    )
+
+
+def _asking(request: Request) -> Asking:
+    _recommender(request)
+    asking: Asking = request.app.state.asking()
+    return asking
 
 
 def _recommender(request: Request) -> Recommender:

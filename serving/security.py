@@ -1,4 +1,4 @@
-"""Who may ask, and what a page may do: API keys, loopback, body limit, response headers.
+"""Who may ask what, and what a page may do: API keys with roles, loopback, response headers.
 
 Without keys the service is for this machine alone: the caller and the `Host` it names must be loopback, the latter so
 that no web page can reach it under a name of its own (DNS rebinding).
@@ -7,20 +7,29 @@ that no web page can reach it under a name of its own (DNS rebinding).
 from __future__ import annotations
 
 import hashlib
-import hmac
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
 
-from fastapi import HTTPException, Request, Security
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import SecretStr
+from fastapi import HTTPException, Request
+from fastapi.routing import APIRoute
 from starlette.datastructures import MutableHeaders
-from starlette.responses import JSONResponse
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from components.core.sections import ApiKey, Role, ServeSettings
+from serving import metrics
+from serving.limits import RateLimit
 from serving.network import host_name, is_loopback
 
-BEARER = HTTPBearer(auto_error=False, description="One of settings.serve.api_keys, where some are set.")
+# As the API's description names the scheme.
+BEARER = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "One of settings.serve.api_keys, where some are set.",
+}
+PLAIN_KEY_ROLES: frozenset[Role] = frozenset({"recommend", "feedback"})
+LOCAL_ROLES: frozenset[Role] = frozenset({"recommend", "feedback", "admin"})
 
 # Everything of ours comes from this origin; nothing runs that is not a file of the package.
 PAGE_POLICY = (
@@ -29,72 +38,91 @@ PAGE_POLICY = (
 )
 
 
+@dataclass(frozen=True)
+class Caller:
+    """Who asks: a key's name, never the key."""
+
+    name: str
+    roles: frozenset[Role]
+
+
+THIS_MACHINE = Caller("local", LOCAL_ROLES)
+
+
 class Gate:
-    """Lets a request through, or says why not. Use as a FastAPI dependency."""
+    """Lets a request through, or says why not, before its body is read."""
 
-    def __init__(self, keys: Sequence[SecretStr]) -> None:
-        self._digests = [_digest(key.get_secret_value()) for key in keys]
+    def __init__(self, settings: ServeSettings) -> None:
+        # By digest: to find one by the time that a look-up takes, one would have to invert SHA-256.
+        self._caller_of: dict[bytes, Caller] = {}
+        for place, key in enumerate(settings.api_keys, start=1):
+            if isinstance(key, ApiKey):
+                digest, caller = (
+                    bytes.fromhex(key.digest.removeprefix("sha256:")),
+                    Caller(key.name, frozenset(key.roles)),
+                )
+            else:
+                digest, caller = _digest(key.get_secret_value()), Caller(f"key-{place}", PLAIN_KEY_ROLES)
+            self._caller_of[digest] = caller
+        self._rate = RateLimit(
+            per_second=settings.requests_per_second, burst=settings.request_burst, workers=settings.workers
+        )
 
-    @property
-    def needs_key(self) -> bool:
-        return bool(self._digests)
+    def admit(self, request: Request, role: Role) -> Caller:
+        """The caller, who has the role; raises 401, 403 or 429 for everybody else."""
+        caller = self._known_caller(request) if self._caller_of else self._this_machine(request)
+        if role not in caller.roles:
+            metrics.REFUSED.labels("role").inc()
+            raise HTTPException(403, f"This API key has not the role '{role}'.")
+        self._rate.check(caller.name)
+        return caller
 
-    def __call__(
-        self, request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)]
-    ) -> None:
-        if not self.needs_key:
-            self._refuse_strangers(request)
-        elif credentials is None:
+    def _known_caller(self, request: Request) -> Caller:
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not key:
+            metrics.REFUSED.labels("no_key").inc()
             raise HTTPException(
                 401,
                 "Send an API key: 'Authorization: Bearer KEY'.",
                 headers={"WWW-Authenticate": "Bearer"},
             )
-        elif not self._knows(credentials.credentials):
+        caller = self._caller_of.get(_digest(key.strip()))
+        if caller is None:
+            metrics.REFUSED.labels("unknown_key").inc()
             raise HTTPException(403, "This API key is not one of the service's keys.")
+        return caller
 
-    def _knows(self, key: str) -> bool:
-        # Every key is compared, and digests are of one length, so the time says nothing of the keys.
-        given = _digest(key)
-        return sum(hmac.compare_digest(given, digest) for digest in self._digests) > 0
-
-    def _refuse_strangers(self, request: Request) -> None:
+    def _this_machine(self, request: Request) -> Caller:
         caller = request.client.host if request.client else ""
         if not (is_loopback(caller) and is_loopback(host_name(request.headers.get("host", "")))):
+            metrics.REFUSED.labels("stranger").inc()
             raise HTTPException(403, "Without API keys the service answers on 127.0.0.1 and localhost alone.")
+        return THIS_MACHINE
 
 
 def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
-class BodyLimit:
-    """Refuse a larger body with 413: by its declared length at once, else as soon as it grows too long."""
+def route_for(role: Role) -> type[APIRoute]:
+    """A route that is for callers of one role. It asks the gate first: FastAPI's own dependencies come after the
+    body, so that a stranger would learn whether theirs was valid."""
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
-        self.app = app
-        self.max_bytes = max_bytes
-        self.sentence = f"The request body may have at most {max_bytes} bytes."
+    class GuardedRoute(APIRoute):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            options["openapi_extra"] = {"security": [{"ApiKey": []}], **(options.get("openapi_extra") or {})}
+            super().__init__(*arguments, **options)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > self.max_bytes:
-            await JSONResponse({"detail": self.sentence, "fields": []}, status_code=413)(scope, receive, send)
-            return
-        received = 0
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            answer = super().get_route_handler()
 
-        async def counted() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self.max_bytes:
-                raise HTTPException(413, self.sentence)
-            return message
+            async def admitted(request: Request) -> Response:
+                request.state.caller = request.app.state.gate.admit(request, role)
+                return await answer(request)
 
-        await self.app(scope, counted, send)
+            return admitted
+
+    return GuardedRoute
 
 
 class SafeHeaders:

@@ -109,6 +109,12 @@ class ServiceState:
         with `items`, `source` and `degraded`. `call` counts nothing, since it may run twice, and later once more."""
         return answer_routed(self.route(user_id), call, recorder=self._recorder, shadow=self._shadow)
 
+    @property
+    def stage(self) -> str:
+        """The rollout's stage; 'production' where none runs."""
+        routes = self._routes
+        return "production" if routes is None or routes.rollout is None else routes.rollout.stage
+
     def observe_click(self, user_id: str, count: int = 1) -> None:
         """A click on a served list was reported, to whichever worker."""
         self._observe(user_id, clicks=count)
@@ -278,6 +284,7 @@ class ServiceState:
 
     def _load(self, where: str, sha256: str | None) -> Recommender:
         from components.model.bundle import Bundle
+        from serving.lists import Exploration
         from serving.recommend import Recommender
 
         if sha256 is None or not self.follows_pointer:
@@ -294,6 +301,9 @@ class ServiceState:
             clock=service_clock(self.settings, bundle),
             max_k=self.settings.serve.max_k,
             max_history=self.settings.serve.max_history,
+            exploration=Exploration(
+                share=self.settings.serve.exploration, temperature=self.settings.serve.exploration_temperature
+            ),
         )
         recommender.warm_up()
         return recommender

@@ -9,7 +9,9 @@ import urllib.request
 from collections.abc import Callable
 from typing import Any
 
-from components.core.errors import StopError
+from pydantic import SecretStr
+
+from components.core.errors import SettingsError, StopError
 from components.core.live import ServiceRecord
 from components.core.settings import Settings
 
@@ -24,8 +26,8 @@ class ServiceClient:
 
     def __init__(self, settings: Settings, record: ServiceRecord) -> None:
         self.url = local_url(record)
-        keys = settings.serve.api_keys
-        self._headers = {"Authorization": f"Bearer {keys[0].get_secret_value()}"} if keys else {}
+        key = own_key(settings)
+        self._headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key is not None else {}
 
     def get(self, path: str) -> tuple[int, Any]:
         return self._send(urllib.request.Request(self.url + path, headers=self._headers))  # noqa: S310  # our own URL
@@ -42,6 +44,22 @@ class ServiceClient:
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, _json_or_none(error.read())
+
+
+def own_key(settings: Settings) -> SecretStr | None:
+    """The key that the pipeline's own commands send; None where the service asks for none.
+
+    Raises SettingsError where the service has keys, and all that is known of them are digests.
+    """
+    if settings.deploy.api_key is not None:
+        return settings.deploy.api_key
+    plain = [key for key in settings.serve.api_keys if isinstance(key, SecretStr)]
+    if not plain and settings.serve.api_keys:
+        raise SettingsError(
+            "serve.api_keys holds digests alone, so the pipeline has no key to ask the service with. "
+            "Set deploy.api_key to one that has the role 'recommend'."
+        )
+    return plain[0] if plain else None
 
 
 def local_url(record: ServiceRecord) -> str:

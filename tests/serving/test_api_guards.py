@@ -176,6 +176,8 @@ def test_the_description_lists_the_api_and_its_refusals(local: TestClient) -> No
         "/livez",
         "/readyz",
         "/recommend",
+        "/recommend/batch",
+        "/events",
         "/similar",
         "/items",
         "/users/{user_id}/history",

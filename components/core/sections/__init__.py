@@ -17,13 +17,14 @@ from components.core.sections.learning import (
     TrainSettings,
     UserPooling,
 )
-from components.core.sections.live import DeploySettings, ServeSettings
+from components.core.sections.live import ApiKey, DeploySettings, Role, ServeSettings
 from components.core.sections.metrics import MetricsSettings
 from components.core.sections.proof import EvaluateSettings
 from components.core.sections.rollout import RolloutSettings
 from components.core.sections.running import OrchestrationSettings, PodResources, TrackingSettings
 
 __all__ = [
+    "ApiKey",
     "ContrastView",
     "DeploySettings",
     "EvaluateSettings",
@@ -38,6 +39,7 @@ __all__ = [
     "OrchestrationSettings",
     "PodResources",
     "Precision",
+    "Role",
     "RolloutSettings",
     "Section",
     "ServeSettings",

@@ -1,0 +1,154 @@
+"""From a checked request to answers: whom the rollout lets answer, what is known of the users, what is counted."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+
+from serving import metrics
+from serving.behaviour import Behaviour
+from serving.errors import RequestError
+from serving.fresh import FreshEvent, FreshStoreError
+from serving.online import OnlineStoreError, OnlineUser, UserReader
+from serving.recommend import Recommender, new_list_id
+from serving.schemas import BatchRequest, ListConditions, RecommendAnswer, RecommendRequest
+from serving.served_log import ServedList
+from serving.state import ServiceState
+
+logger = logging.getLogger(__name__)
+
+NOT_LOGGED = {"user_id", "user_ids", "items", "reasons"}
+
+
+class Asking:
+    """Answers requests for lists. There must be a bundle."""
+
+    def __init__(self, state: ServiceState, reader: UserReader, behaviour: Behaviour) -> None:
+        self._state = state
+        self._reader = reader
+        self._behaviour = behaviour
+
+    def one(self, request: RecommendRequest) -> RecommendAnswer:
+        """Raises RequestError where the request asks for what the bundle does not offer."""
+        user_id = request.user_id
+        missing: list[str] = []
+        fresh: Sequence[FreshEvent] = ()
+        users: dict[datetime, OnlineUser | None] = {}  # by the clock that they were read at: two bundles may have two
+        if user_id is not None:
+            fresh = self._fresh([user_id], missing)[0]
+        list_id = new_list_id()
+
+        def call(recommender: Recommender, degraded: Sequence[str]) -> RecommendAnswer:
+            user = None
+            if user_id is not None:
+                now = recommender.clock()
+                if now not in users:
+                    users[now] = self._users([user_id], now, missing)[0]
+                user = users[now]
+            return recommender.recommend(
+                request, user, fresh=fresh, degraded=[*missing, *degraded] if missing else degraded, list_id=list_id
+            )
+
+        answer = self._state.answer(user_id, call)
+        self._count([answer], has_user=user_id is not None)
+        self._log(request, [user_id], [answer])
+        return answer
+
+    def many(self, request: BatchRequest) -> list[RecommendAnswer]:
+        """One list a user, in the order asked; users of an arm are answered together."""
+        most = self._state.settings.serve.max_batch_users
+        if len(request.user_ids) > most:
+            raise RequestError(f"'user_ids' may have at most {most} entries.")
+        missing: list[str] = []
+        fresh = self._fresh(request.user_ids, missing)
+        groups: dict[int, tuple[Recommender, list[int]]] = {}
+        for place, user_id in enumerate(request.user_ids):
+            recommender = self._state.route(user_id).recommender
+            groups.setdefault(id(recommender), (recommender, []))[1].append(place)
+        answers: dict[int, RecommendAnswer] = {}
+        for recommender, places in groups.values():
+            try:
+                found = self._group(recommender, request, places, fresh, missing)
+            except RequestError:
+                raise
+            except Exception:
+                champion = self._state.current
+                if champion is None or recommender is champion:
+                    raise
+                # As a single request: a broken challenger costs nobody an answer.
+                logger.exception("A batch is answered by the champion, since the challenger failed.")
+                metrics.FALLBACKS.labels("challenger").inc()
+                found = self._group(champion, request, places, fresh, [*missing, "challenger"])
+            answers |= dict(zip(places, found, strict=True))
+        in_order = [answers[place] for place in range(len(request.user_ids))]
+        self._count(in_order, has_user=True)
+        self._log(request, request.user_ids, in_order)
+        return in_order
+
+    def _group(
+        self,
+        recommender: Recommender,
+        request: BatchRequest,
+        places: Sequence[int],
+        fresh: Sequence[Sequence[FreshEvent]],
+        missing: list[str],
+    ) -> list[RecommendAnswer]:
+        users = self._users([request.user_ids[place] for place in places], recommender.clock(), missing)
+        return recommender.recommend_many(request, users, fresh=[fresh[place] for place in places], degraded=missing)
+
+    def _users(self, user_ids: Sequence[str], now: datetime, missing: list[str]) -> Sequence[OnlineUser | None]:
+        try:
+            if len(user_ids) == 1:
+                return [self._reader.read(user_ids[0], now=now)]
+            return self._reader.read_many(user_ids, now=now)
+        except OnlineStoreError:
+            if "online_store" not in missing:
+                missing.append("online_store")
+                metrics.FALLBACKS.labels("online_store").inc(len(user_ids))
+            return [None] * len(user_ids)
+
+    def _fresh(self, user_ids: Sequence[str], missing: list[str]) -> Sequence[Sequence[FreshEvent]]:
+        pseudonym = self._behaviour.pseudonyms.of
+        try:
+            if len(user_ids) == 1:
+                return [self._behaviour.fresh.of(pseudonym(user_ids[0]))]
+            return self._behaviour.fresh.of_many([pseudonym(user_id) for user_id in user_ids])
+        except FreshStoreError:
+            missing.append("fresh_store")
+            metrics.FALLBACKS.labels("fresh_store").inc(len(user_ids))
+            return [()] * len(user_ids)
+
+    def _count(self, answers: Sequence[RecommendAnswer], *, has_user: bool) -> None:
+        for answer in answers:
+            metrics.RECOMMENDATIONS.labels(answer.source, answer.bundle[:12]).inc()
+            if has_user and answer.source == "popularity" and not answer.degraded:
+                metrics.FALLBACKS.labels("unknown_user").inc()
+            if not answer.items:
+                metrics.EMPTY_LISTS.inc()
+            if answer.feature_age_seconds is not None:
+                metrics.FEATURE_AGE.observe(answer.feature_age_seconds)
+
+    def _log(self, request: ListConditions, user_ids: Sequence[str | None], answers: Sequence[RecommendAnswer]) -> None:
+        served = self._behaviour.served
+        for user_id, answer in zip(user_ids, answers, strict=True):
+            if not served.chooses(answer.list_id):
+                continue
+            routed = self._state.route(user_id)
+            item_ids = [item.item_id for item in answer.items]
+            served.offer(
+                ServedList(
+                    list_id=answer.list_id,
+                    at=routed.recommender.clock(),
+                    arm=routed.arm,
+                    bundle=answer.bundle,
+                    user=None if user_id is None else self._behaviour.pseudonyms.of(user_id),
+                    source=answer.source,
+                    items=[(item.item_id, item.score) for item in answer.items],
+                    propensity=answer.propensity,
+                    request=request.model_dump(exclude=NOT_LOGGED, exclude_defaults=True),
+                )
+            )
+            if answer.bundle == routed.recommender.bundle.sha256:  # else the champion stood in
+                for name, value in routed.recommender.lists.of(item_ids).items():
+                    metrics.LIST_STATISTIC.labels(name).observe(value)
