@@ -11,6 +11,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from components.evaluate.rules import GateResult
 from components.evaluate.scorecard import SliceResult
 from components.measures.bootstrap import Interval
 
@@ -71,6 +72,32 @@ def slice_chart(slices: Sequence[SliceResult]) -> str:
         _rows(axes, [f"{part.group}: {part.name}" for part in shown])
         axes.set_xlim(left=0)
         return _svg(figure, "Recall in parts of the users and of the items")
+
+
+def champion_chart(gates: Sequence[GateResult]) -> str:
+    """Change beside the champion, in all and by slice, in units of what may be lost: -1 is the whole margin."""
+    with mpl.rc_context(_STYLE):
+        figure = _figure(rows=len(gates))
+        axes = figure.subplots()
+        axes.axvline(0, color=_MUTED, linewidth=1)
+        axes.axvline(-1, color=_BAD, linewidth=1, linestyle=(0, (3, 3)))
+        for row, gate in enumerate(gates):
+            if gate.interval is None or not gate.threshold:
+                continue
+            margin = abs(gate.threshold)
+            scaled = Interval(
+                mean=gate.interval.mean / margin,
+                lower=gate.interval.lower / margin,
+                upper=gate.interval.upper / margin,
+            )
+            color = {"pass": _MODEL, "reject": _BAD}.get(gate.outcome, _OTHER)
+            _interval(axes, row, scaled, color=color)
+        _rows(axes, [gate.name for gate in gates])
+        # A tiny slice's bounds would squeeze all others into a line.
+        low, high = axes.get_xlim()
+        axes.set_xlim(max(low, -6), min(high, 6))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:+g} ε" if value else "champion")
+        return _svg(figure, "Challenger beside champion, in all and in every slice")
 
 
 def share_chart(shares: Mapping[str, float]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,7 +17,9 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from components.evaluate.parts import ItemFacts
 from components.measures.baselines import Baseline, OwnFrequency
+from components.measures.interactions import Interactions
 from components.measures.ranking import Ranked, top_lists
 from components.model.histories import Histories
 from components.model.rules import NO_LIST_RULES, ListRules, ruled_top_k
@@ -26,6 +29,7 @@ NEW_ITEMS = "new_items"
 ALL_ITEMS = "all_items"
 SETTINGS = (NEW_ITEMS, ALL_ITEMS)
 MODEL = "model"
+CHAMPION = "champion"
 
 # Scores held at a time and worker: a chunk's users times the items.
 _CHUNK_SCORES = 6_000_000
@@ -95,6 +99,26 @@ class ModelEntrant:
         yield NEW_ITEMS, scores_BI.sub_(repeat_BI)
 
 
+@dataclass(frozen=True, kw_only=True)
+class NewItems:
+    """The contest that the gates look at: R users, what was new to them, and every entrant's list for each."""
+
+    rows: np.ndarray  # (R,) the users' rows in `known`
+    targets: sp.csr_matrix  # (R, I + X)
+    lists: Mapping[str, Ranked]
+    known: Interactions
+    items: ItemFacts
+
+    def drawn(self, places: np.ndarray) -> NewItems:
+        """The same contest over other users: the R' at `places`, repeats allowed."""
+        return replace(
+            self,
+            rows=self.rows[places],
+            targets=self.targets[places],
+            lists={name: ranked[places] for name, ranked in self.lists.items()},
+        )
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Keep torch to one thread: in operations this small, threads wait for each other more than they work."""
@@ -118,7 +142,8 @@ def rank_users(
 ) -> Mapping[str, Mapping[str, Ranked]]:
     """Users (R,) as rows of `seen` (U, I) -> setting -> entrant -> their lists (R, k).
 
-    Chunks are worked on side by side, each by one thread. The model's lists keep `rules`, as those that are served.
+    Chunks are worked on side by side, each by one thread. The model's lists and the champion's keep `rules`, as those
+    that are served.
     """
     step = max(1, _CHUNK_SCORES // max(seen.shape[1], 1))
     chunks = [rows[start : start + step] for start in range(0, len(rows), step)]
@@ -161,7 +186,7 @@ def _rank_chunk(
                 continue
             if setting == NEW_ITEMS:
                 scores_BI[user_N, item_N] = -torch.inf
-            if rules and entrant.name == MODEL:
+            if rules and entrant.name in (MODEL, CHAMPION):
                 lists[setting, entrant.name] = ruled_top_k(scores_BI, rules, k=k)[0].numpy()
             else:
                 lists[setting, entrant.name] = top_lists(scores_BI, k=k)

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from components.measures.interactions import Interactions
-from components.measures.ranking import Ranked
+from components.evaluate.contest import CHAMPION, MODEL, NewItems
+from components.measures.ranking import Ranked, list_metrics
 from components.model.bundle import Bundle
 from components.model.explain import explain_from_terms
 from components.model.histories import Histories
@@ -43,6 +42,8 @@ class Example:
     had: tuple[ExampleItem, ...]
     """What the user has had most, most first."""
     listed: tuple[ExampleItem, ...]
+    champion_listed: tuple[ExampleItem, ...]
+    """Empty without a champion to compare with."""
     taken: tuple[ExampleItem, ...]
     """What was new to the user in the hold-out, the listed items first."""
     taken_in_all: int
@@ -51,34 +52,40 @@ class Example:
     def num_hits(self) -> int:
         return sum(item.is_hit for item in self.listed)
 
+    @property
+    def num_champion_hits(self) -> int:
+        return sum(item.is_hit for item in self.champion_listed)
+
 
 def pick_examples(
     bundle: Bundle,
     *,
     count: int,
     seed: int,
-    rows: np.ndarray,
-    ranked: Ranked,
-    targets: sp.csr_matrix,
-    known: Interactions,
+    contest: NewItems,
     user_ids: pa.StringArray,
     histories: Histories,
     statistics: Tensor,
 ) -> list[Example]:
-    """Users drawn at random from `rows` (R,), whose lists (R, k) and targets (R, I + X) stand beside them."""
-    chosen = np.random.default_rng(seed).permutation(len(rows))[:count]
-    return [
-        _example(
-            bundle,
-            user_id=user_ids[int(rows[place])].as_py(),
-            ranked_k=ranked[place],
-            taken=targets[[place]].indices,
-            frequency=known.frequency[[rows[place]]],
-            history=histories.rows(torch.tensor([rows[place]])),
-            statistics_1F=statistics[[rows[place]]],
-        )
-        for place in chosen
-    ]
+    """Users drawn at random from the contest; `user_ids`, `histories` and `statistics` are of all U users."""
+    chosen = np.random.default_rng(seed).permutation(len(contest.rows))[:count]
+    return [_example(bundle, int(place), contest, user_ids, histories, statistics) for place in chosen]
+
+
+def pick_losses(
+    bundle: Bundle,
+    *,
+    count: int,
+    contest: NewItems,
+    user_ids: pa.StringArray,
+    histories: Histories,
+    statistics: Tensor,
+) -> list[Example]:
+    """The users who lost most NDCG by the challenger, the most first, beside the champion's list for them."""
+    before = list_metrics(contest.lists[CHAMPION], contest.targets).ndcg
+    lost = before - list_metrics(contest.lists[MODEL], contest.targets).ndcg
+    chosen = [place for place in np.argsort(-lost, kind="stable")[:count] if lost[place] > 0]
+    return [_example(bundle, int(place), contest, user_ids, histories, statistics) for place in chosen]
 
 
 def term_shares(
@@ -112,20 +119,22 @@ def pseudonym(user_id: str, *, salt: str) -> str:
 
 def _example(
     bundle: Bundle,
-    *,
-    user_id: str,
-    ranked_k: np.ndarray,
-    taken: np.ndarray,
-    frequency: sp.csr_matrix,
-    history: Histories,
-    statistics_1F: Tensor,
+    place: int,
+    contest: NewItems,
+    user_ids: pa.StringArray,
+    histories: Histories,
+    statistics: Tensor,
 ) -> Example:
+    row = int(contest.rows[place])
+    frequency = contest.known.frequency[[row]]
+    history, taken = histories.rows(torch.tensor([row])), contest.targets[[place]].indices
     most = np.argsort(-frequency.data, kind="stable")[:MOST_HAD]
-    listed = [int(item) for item in ranked_k if item != NO_ITEM]
-    terms = bundle.scorer.terms(history, statistics_1F)
+    listed = _listed(contest.lists[MODEL][place])
+    before = _listed(contest.lists[CHAMPION][place]) if CHAMPION in contest.lists else []
+    terms = bundle.scorer.terms(history, statistics[[row]])
     taken_first = sorted((int(item) for item in taken), key=lambda item: (item not in listed, item))
     return Example(
-        pseudonym=pseudonym(user_id, salt=bundle.sha256),
+        pseudonym=pseudonym(user_ids[row].as_py(), salt=bundle.sha256),
         distinct_items=int(frequency.nnz),
         had=tuple(
             _item(bundle, int(frequency.indices[place]), note=f"{frequency.data[place]:.3g} ×") for place in most
@@ -134,9 +143,14 @@ def _example(
             _item(bundle, item, is_hit=item in taken, note=explain_from_terms(bundle, history, terms, item).sentence)
             for item in listed
         ),
+        champion_listed=tuple(_item(bundle, item, is_hit=item in taken) for item in before),
         taken=tuple(_item(bundle, item, is_hit=item in listed) for item in taken_first[:MOST_TAKEN]),
         taken_in_all=len(taken),
     )
+
+
+def _listed(ranked_k: np.ndarray) -> list[int]:
+    return [int(item) for item in ranked_k if item != NO_ITEM]
 
 
 def _item(bundle: Bundle, item: int, *, is_hit: bool = False, note: str = "") -> ExampleItem:

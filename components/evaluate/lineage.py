@@ -12,8 +12,6 @@ from components.core.split import TimeSplit
 from components.inputs.users import has_snapshot
 from components.model.bundle import Bundle
 
-# Kinds that a bundle is made from; graph is not an input of this step and is looked up.
-
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
@@ -34,15 +32,10 @@ def check_lineage(
         _same("bundle as-of", bundle.as_of, split.as_of, what="the bundle was made for this moment"),
         _same_input("trained on this log", inputs.get("clean"), clean),
         _same_input("trained on these features", inputs.get("features"), features),
-        _known_graph(manifest_of, inputs.get("graph")),
+        *_graph(manifest_of, inputs.get("graph"), clean=clean, as_of=split.as_of),
         _snapshot(features, split.cutoff),
         _answers("golden request", lambda: bundle.golden.check(bundle.scorer), "the bundle answers its golden request"),
     )
-
-
-def unreadable(error: BasketweaveError) -> tuple[Check, ...]:
-    """The one check that is left when the bundle cannot be opened."""
-    return (Check(name="bundle whole", passed=False, sentence=str(error)),)
 
 
 def _same(name: str, found: datetime, expected: datetime, *, what: str) -> Check:
@@ -65,15 +58,32 @@ def _same_input(name: str, used: ArtifactRef | None, given: Artifact) -> Check:
     )
 
 
-def _known_graph(bundle: Artifact, used: ArtifactRef | None) -> Check:
-    name = "known graph"
+def _graph(bundle: Artifact, used: ArtifactRef | None, *, clean: Artifact, as_of: datetime) -> tuple[Check, Check]:
+    """Whether the bundle's graph is there, and whether it is of this log and moment: its manifest says both."""
+    known, of_now = "known graph", "graph of this log and moment"
     if used is None:
-        return Check(name=name, passed=False, sentence="The bundle does not say which graph it was made from.")
-    return _answers(
-        name,
-        lambda: Artifact.open(bundle.store, used.uri, sha256=used.sha256, kind="graph"),
-        f"the bundle's graph is in the store, {used.sha256[:12]}",
-    )
+        sentence = "The bundle does not say which graph it was made from."
+        return Check(name=known, passed=False, sentence=sentence), Check(name=of_now, passed=False, sentence=sentence)
+    try:
+        graph = Artifact.open(bundle.store, used.uri, sha256=used.sha256, kind="graph")
+    except BasketweaveError as error:
+        return (
+            Check(name=known, passed=False, sentence=str(error)),
+            Check(name=of_now, passed=False, sentence="Its graph cannot be opened."),
+        )
+    is_there = Check(name=known, passed=True, sentence=f"the bundle's graph is in the store, {used.sha256[:12]}")
+    logs = [ref.sha256 for ref in graph.manifest.inputs if ref.kind == "clean"]
+    if graph.as_of != as_of:
+        sentence = (
+            f"The bundle's graph is as of {graph.as_of.isoformat()}, not {as_of.isoformat()}. Build the graph again, "
+            "then train again."
+        )
+    elif logs != [clean.manifest.content_sha256]:
+        sentence = "The bundle's graph was made from another log than this. Build the graph again, then train again."
+    else:
+        sentence = f"the bundle's graph is of this log, as of {as_of.isoformat()}"
+        return is_there, Check(name=of_now, passed=True, sentence=sentence)
+    return is_there, Check(name=of_now, passed=False, sentence=sentence)
 
 
 def _snapshot(features: Artifact, cutoff: datetime) -> Check:

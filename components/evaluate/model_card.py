@@ -8,11 +8,19 @@ from typing import Any
 from components.core.artifact import ArtifactRef, Manifest
 from components.core.split import TimeSplit
 from components.evaluate import figures
+from components.evaluate.champion import Champion
 from components.evaluate.contest import SETTINGS
 from components.evaluate.gates import Judgement
 from components.evaluate.report import Measured
 from components.measures.bootstrap import Interval
 
+_OUTCOMES: Mapping[str, str] = {
+    "pass": "holds",
+    "reject": "**fails**",
+    "hold": "**a person must look**",
+    "insufficient": "too little to tell",
+    "not applicable": "does not apply",
+}
 _SETTING_TITLES = {"new_items": "Items new to the user", "all_items": "All items, repeats allowed"}
 
 
@@ -39,10 +47,13 @@ def render_model_card(
     judgement: Judgement,
     measured: Measured,
     *,
+    champion: Champion,
+    manifest_of: Callable[[ArtifactRef], Manifest | None],
     ancestors: Sequence[ArtifactRef],
     split: TimeSplit,
     k: int,
 ) -> str:
+    """`ancestors` are the bundle's, the log first and the bundle last; `manifest_of` reads one of them, None: gone."""
     lines = [
         f"# Model card of bundle {manifest.content_sha256[:12]}",
         "",
@@ -55,19 +66,26 @@ def render_model_card(
         "",
         "## Lineage",
         "",
-        "| artifact | rows | content hash |",
-        "|---|---|---|",
-        *(f"| {ref.kind} | {figures.count(ref.rows)} | `{ref.sha256}` |" for ref in ancestors),
-        f"| settings | | `{manifest.settings_sha256}` |",
-        f"| code | | `{manifest.code_sha256}` |",
+        "From the log's hash by what validated it, features and graph to the run that trained the bundle.",
+        "",
+        "| artifact | made by | rows | content hash | what the step said |",
+        "|---|---|---|---|---|",
+        *(_lineage_line(ref, manifest if ref.uri == manifest.uri else manifest_of(ref)) for ref in ancestors),
+        f"| settings | | | `{manifest.settings_sha256}` | |",
+        f"| code | | | `{manifest.code_sha256}` | |",
         "",
         *_result_lines(measured, k),
+        *_champion_lines(measured, champion),
         "## Gates",
         "",
         "| gate | condition | found | |",
         "|---|---|---|---|",
         *(f"| {c.name} | {_one_line(c.sentence)} | | {_state(c.passed)} |" for c in judgement.checks),
-        *(f"| {g.name} | {g.condition} | {figures.plain(g.value)} | {_state(g.passed)} |" for g in judgement.gates),
+        *(
+            f"| {_one_line(gate.name)} | {_one_line(gate.condition)} | {figures.plain(gate.value)} | "
+            f"{_OUTCOMES[gate.outcome]} |"
+            for gate in judgement.gates
+        ),
         "",
         *_training_lines(manifest.statistics),
     ]
@@ -95,6 +113,35 @@ def _result_lines(measured: Measured, k: int) -> list[str]:
             lines.append(f"| {name} | {' | '.join(values)} | {figures.percent(standing.coverage)} |")
         lines += [""]
     return lines
+
+
+def _lineage_line(ref: ArtifactRef, manifest: Manifest | None) -> str:
+    made_by = f"`{manifest.step}` of run `{manifest.run_id}`" if manifest else "gone from the store"
+    said = _one_line(manifest.summary) if manifest else ""
+    return f"| {ref.kind} | {made_by} | {figures.count(ref.rows)} | `{ref.sha256}` | {said} |"
+
+
+def _champion_lines(measured: Measured, champion: Champion) -> list[str]:
+    comparison = measured.card.comparison if measured.card else None
+    if comparison is None:
+        return ["## Beside the champion", "", champion.sentence, ""]
+    lines = [
+        "## Beside the champion",
+        "",
+        f"Bundle `{comparison.champion_sha256[:12]}`, on the same users and items new to them; one-sided bounds.",
+        "",
+        "| metric | of | users | champion | change |",
+        "|---|---|---|---|---|",
+    ]
+    for one in (*comparison.whole.values(), *comparison.slices):
+        part = f"{one.group}: {one.name}" if one.group else one.name
+        change = (
+            f"{figures.signed(one.difference.mean)} [{figures.signed(one.difference.lower)}, "
+            f"{figures.signed(one.difference.upper)}]"
+        )
+        users, before = figures.count(one.users), figures.figure(one.champion)
+        lines.append(f"| {one.metric} | {_one_line(part)} | {users} | {before} | {change} |")
+    return [*lines, ""]
 
 
 def _training_lines(statistics: Mapping[str, Any]) -> list[str]:

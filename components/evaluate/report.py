@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from importlib import resources
 
@@ -13,13 +13,27 @@ from markupsafe import Markup
 from components.core.artifact import ArtifactRef
 from components.core.sections import EvaluateSettings, SplitSettings
 from components.evaluate import figures
-from components.evaluate.charts import difference_chart, share_chart, slice_chart
+from components.evaluate.champion import Champion
+from components.evaluate.charts import champion_chart, difference_chart, share_chart, slice_chart
 from components.evaluate.contest import ALL_ITEMS, NEW_ITEMS
 from components.evaluate.examples import Example
 from components.evaluate.gates import Judgement
 from components.evaluate.scorecard import Scorecard
 
-VERDICT_TEXT = {"promote": "promoted", "reject": "not promoted", "insufficient": "not promoted: too little to judge"}
+VERDICT_TEXT = {
+    "promote": "promoted",
+    "hold": "held for a person",
+    "reject": "not promoted",
+    "insufficient": "not promoted: too little to judge",
+}
+# Outcome of a gate -> the page's style for it, and its words.
+OUTCOMES = {
+    "pass": ("yes", "holds"),
+    "reject": ("no", "fails"),
+    "hold": ("maybe", "for a person"),
+    "insufficient": ("maybe", "cannot be told"),
+    "not applicable": ("none", "does not apply"),
+}
 METRIC_LABELS = {
     "recall": "recall@{k}",
     "ndcg": "NDCG@{k}",
@@ -41,6 +55,10 @@ class Measured:
     num_items: int = 0
     shares: Mapping[str, float] | None = None
     examples: Sequence[Example] = ()
+    losses: Sequence[Example] = ()
+    """Users who lost most beside the champion."""
+    ratios: Mapping[str, float] = field(default_factory=dict)
+    """Of the bundle's bytes and the cost of a request, over the champion's."""
 
 
 def render_report(
@@ -48,6 +66,7 @@ def render_report(
     measured: Measured,
     *,
     bundle: ArtifactRef,
+    champion: Champion,
     lineage: Sequence[ArtifactRef],
     cutoff: datetime,
     as_of: datetime,
@@ -68,6 +87,11 @@ def render_report(
         target_types=measured.target_types,
         num_items=measured.num_items,
         examples=measured.examples,
+        losses=measured.losses,
+        outcomes=OUTCOMES,
+        champion=champion,
+        margin=settings.margin,
+        slice_margin=settings.slice_margin,
         metric_labels=labels,
         confidence=f"{settings.confidence:.0%}",
         min_users=settings.min_users,
@@ -76,19 +100,21 @@ def render_report(
         lineage=lineage,
         cutoff=cutoff,
         as_of=as_of,
-        **_pictures(measured, labels),
+        **_pictures(judgement, measured, labels),
     )
 
 
-def _pictures(measured: Measured, labels: Mapping[str, str]) -> dict[str, object]:
+def _pictures(judgement: Judgement, measured: Measured, labels: Mapping[str, str]) -> dict[str, object]:
     card = measured.card
     if card is None:
         return {}
     drawn = {metric: f"lead in {labels[metric]}" for metric in ("recall", "ndcg")}
     own = card.settings[ALL_ITEMS].differences.get("own frequency")
     # The markup is ours: charts.py makes it, and matplotlib escapes the texts in it.
+    shown = [gate for gate in judgement.gates if gate.interval is not None and gate.users]
     return {
         "difference_svg": Markup(difference_chart(card.settings[NEW_ITEMS].differences, drawn)),  # noqa: S704
+        "champion_svg": Markup(champion_chart(shown)) if shown else None,  # noqa: S704
         "slice_svg": Markup(slice_chart(card.slices)),  # noqa: S704
         "share_svg": Markup(share_chart(measured.shares)) if measured.shares else None,  # noqa: S704
         "frequency_lead": own["recall"] if own else None,

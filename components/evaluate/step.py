@@ -1,158 +1,66 @@
-"""Judge a bundle on the hold-out: check its lineage, rank for every user, compare with baselines, give a verdict.
+"""Judge a bundle on the hold-out: check its lineage, count the log anew, rank for every user, compare with baselines
+and with the bundle that serves, give a verdict.
 
-The step ends well whatever the verdict: 'not promoted' is an answer, and the old bundle goes on serving.
+The step ends well whatever the verdict: 'not promoted' is an answer, and the old bundle goes on serving. It raises
+where the challenger's own files are damaged: that is no property of the bundle, and must not outlive the damage.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
-from components.core.artifact import MANIFEST, Artifact, ArtifactRef, Manifest
+from components.core.artifact import Artifact, ArtifactRef, Manifest
 from components.core.errors import ArtifactError
+from components.core.pipeline_metrics import Sample
 from components.core.split import TimeSplit
 from components.core.step import Step, StepContext, StepReport
 from components.evaluate import figures
-from components.evaluate.contest import (
-    ALL_ITEMS,
-    MODEL,
-    NEW_ITEMS,
-    BaselineEntrant,
-    ModelEntrant,
-    one_thread,
-    rank_users,
-)
-from components.evaluate.examples import pick_examples, term_shares
+from components.evaluate.champion import Champion, champion_key, local_folder, open_champion
+from components.evaluate.contest import ALL_ITEMS, CHAMPION, MODEL, NEW_ITEMS
 from components.evaluate.gates import Judgement, judge
-from components.evaluate.lineage import check_lineage, unreadable
+from components.evaluate.lineage import check_lineage
+from components.evaluate.measuring import measure
 from components.evaluate.model_card import lineage, render_model_card
 from components.evaluate.report import Measured, render_report
-from components.evaluate.scorecard import Scorecard, finite_or_none, score_setting, score_slices
-from components.evaluate.tuning import choose_baselines, describe, new_targets
-from components.inputs.events import read_events
-from components.inputs.users import read_histories, read_statistics
+from components.evaluate.rules import GateResult
+from components.evaluate.scorecard import Scorecard, finite_or_none
 from components.model.bundle import Bundle
 
-SEED = 20_171_231
+VERDICTS = ("promote", "hold", "reject", "insufficient")
 
 
 def run(context: StepContext) -> StepReport:
     settings, split = context.settings.evaluate, TimeSplit.of(context.moment, context.settings.split)
     artifact = context.inputs["bundle"]
+    with local_folder(artifact) as folder:
+        bundle = Bundle.load(folder)
+    champion = open_champion(context.store, challenger_sha256=bundle.sha256, split=split)
     measured = Measured()
-    try:
-        with _local_folder(artifact) as folder:
-            bundle = Bundle.load(folder)
-    except ArtifactError as error:
-        checks = unreadable(error)
-    else:
-        clean, features = context.inputs["clean"], context.inputs["features"]
-        checks = check_lineage(bundle, artifact, clean=clean, features=features, split=split)
-        if all(check.passed for check in checks):
-            measured = measure(context, bundle, split)
-    judgement = judge(checks, measured.card, settings)
-    _write(context, judgement, measured, split)
+    checks = check_lineage(
+        bundle, artifact, clean=context.inputs["clean"], features=context.inputs["features"], split=split
+    )
+    if all(check.passed for check in checks):
+        recounted, measured, champion = measure(context, bundle, champion, split)
+        checks = (*checks, *recounted)
+    judgement = judge(
+        checks, measured.card, settings, opponent=champion.opponent(**measured.ratios), bundle_sha256=bundle.sha256
+    )
+    _write(context, judgement, measured, champion, split)
     return StepReport(
         summary=_summary(judgement, measured.card),
         rows=measured.card.settings[NEW_ITEMS].users if measured.card else 0,
         statistics=finite_or_none(_statistics(judgement, measured.card)),
+        samples=_samples(judgement, measured.card),
     )
 
 
-def measure(context: StepContext, bundle: Bundle, split: TimeSplit) -> Measured:
-    """Everything that is found out about a bundle whose lineage holds."""
-    settings = context.settings.evaluate
-    item_ids = pa.array(bundle.items.item_ids, pa.string())
-    category = _codes(bundle.items.categories)
-    log = read_events(
-        context.inputs["clean"].partition_paths(),
-        item_ids=item_ids,
-        track=lambda paths: context.track(paths, description="reading the log"),
-    )
-
-    def track(description: str) -> Any:
-        return lambda chunks, total: context.track(chunks, description=description, total=total)
-
-    choices = choose_baselines(
-        log.known_at(split.validation.start, category=category),
-        log.targets_in(split.validation),
-        k=settings.cutoff_k,
-        seed=SEED,
-        track=track("tuning baselines"),
-    )
-    known = log.known_at(split.cutoff, category=category)
-    for choice in choices:
-        choice.baseline.fit(known)
-    features = context.inputs["features"]
-    histories = read_histories(features, split.cutoff, user_ids=log.user_ids, item_ids=item_ids)
-    statistics = read_statistics(features, split.cutoff, user_ids=log.user_ids, names=bundle.statistics_names)
-    taken = log.targets_in(split.holdout)
-    new = new_targets(taken, known.seen)
-    rows = np.flatnonzero(np.diff(taken.indptr))
-    lists = rank_users(
-        [
-            ModelEntrant(bundle.scorer, histories=histories, statistics=statistics),
-            *(BaselineEntrant(choice.baseline) for choice in choices),
-        ],
-        rows=rows,
-        seen=known.seen,
-        k=settings.cutoff_k,
-        track=track("ranking all items for all users"),
-        rules=bundle.rules,
-    )
-    # Of the users who took something, those to whom something of it was new.
-    has_new = np.diff(new.indptr)[rows] > 0
-    new_rows = rows[has_new]
-    new_lists = {name: ranked[has_new] for name, ranked in lists[NEW_ITEMS].items()}
-    on_new = score_setting(new_lists, new[new_rows], known=known, settings=settings)
-    on_all = score_setting(lists[ALL_ITEMS], taken[rows], known=known, settings=settings)
-    card = Scorecard(
-        k=settings.cutoff_k,
-        confidence=settings.confidence,
-        resamples=settings.bootstrap_resamples,
-        unknown_target_share=float((taken.indices >= log.num_items).mean()) if taken.nnz else 0.0,
-        settings={NEW_ITEMS: on_new, ALL_ITEMS: on_all},
-        slices=score_slices(
-            new_lists, new[new_rows], rows=new_rows, known=known, baseline=on_new.best_baseline, settings=settings
-        ),
-    )
-    with one_thread():
-        shares = term_shares(
-            bundle, rows=new_rows, ranked=new_lists[MODEL], histories=histories, statistics=statistics, seed=SEED
-        )
-        examples = pick_examples(
-            bundle,
-            count=settings.example_users,
-            seed=SEED,
-            rows=new_rows,
-            ranked=new_lists[MODEL],
-            targets=new[new_rows],
-            known=known,
-            user_ids=log.user_ids,
-            histories=histories,
-            statistics=statistics,
-        )
-    return Measured(
-        card=card,
-        choices={choice.baseline.name: describe(choice.baseline) for choice in choices},
-        tuning={choice.baseline.name: choice.recall_by_parameters for choice in choices},
-        target_types=log.target_types,
-        num_items=log.num_items,
-        shares=shares,
-        examples=examples,
-    )
-
-
-def _write(context: StepContext, judgement: Judgement, measured: Measured, split: TimeSplit) -> None:
+def _write(
+    context: StepContext, judgement: Judgement, measured: Measured, champion: Champion, split: TimeSplit
+) -> None:
     bundle = context.inputs["bundle"].manifest
     ancestors = lineage(bundle, lambda ref: _ancestor(context, ref))
     verdict = {
@@ -160,9 +68,12 @@ def _write(context: StepContext, judgement: Judgement, measured: Measured, split
         "reasons": judgement.reasons,
         "failed": judgement.failed,
         "checks": [asdict(check) for check in judgement.checks],
-        "gates": [asdict(gate) for gate in judgement.gates],
+        "gates": [_plain_gate(gate) for gate in judgement.gates],
+        "accepted_by_a_person": judgement.is_accepted,
         # Not where it lies: equal work gives equal hashes in any store.
         "bundle": bundle.ref().model_dump(exclude={"uri"}),
+        # None where nothing was compared: the champion had no part in the verdict.
+        "champion": champion.ref.sha256 if champion.ref and champion.state == "comparable" else None,
         "cutoff": split.cutoff.isoformat(),
         "as_of": split.as_of.isoformat(),
     }
@@ -175,10 +86,13 @@ def _write(context: StepContext, judgement: Judgement, measured: Measured, split
     }
     _write_json(context.output.path("verdict.json"), verdict)
     _write_json(context.output.path("metrics.json"), metrics)
+    # What a clock measured is no part of the content hash: equal work must give equal hashes.
+    _write_json(context.output.path("timings.json", is_report=True), {"ratios_to_champion": measured.ratios})
     report = render_report(
         judgement,
         measured,
         bundle=bundle.ref(),
+        champion=champion,
         lineage=ancestors,
         cutoff=split.cutoff,
         as_of=split.as_of,
@@ -187,7 +101,14 @@ def _write(context: StepContext, judgement: Judgement, measured: Measured, split
     )
     context.output.path("report.html", is_report=True).write_text(report, encoding="utf-8")
     model_card = render_model_card(
-        bundle, judgement, measured, ancestors=ancestors, split=split, k=context.settings.evaluate.cutoff_k
+        bundle,
+        judgement,
+        measured,
+        champion=champion,
+        manifest_of=lambda ref: _ancestor(context, ref),
+        ancestors=ancestors,
+        split=split,
+        k=context.settings.evaluate.cutoff_k,
     )
     # A report too: it names the run, and equal work must give equal hashes.
     context.output.path("model_card.md", is_report=True).write_text(model_card, encoding="utf-8")
@@ -201,10 +122,17 @@ def _summary(judgement: Judgement, card: Scorecard | None) -> str:
     lead = result.differences[best]["recall"]
     baseline = result.standings[best].metrics["recall"]
     interval = f"{figures.signed(lead.mean)} [{figures.figure(lead.lower)}, {figures.figure(lead.upper)}]"
-    failed = f" ({', '.join(judgement.failed)})" if judgement.failed else ""
+    failed = f" ({', '.join(judgement.failed)})" if judgement.verdict != "promote" else ""
+    beside = ""
+    if card.comparison is not None:
+        kept = card.comparison.whole["recall"].difference
+        beside = (
+            f"; champion {figures.figure(card.comparison.whole['recall'].champion)} "
+            f"({figures.signed(kept.mean)} [{figures.figure(kept.lower)}, {figures.figure(kept.upper)}])"
+        )
     return (
         f"recall@{card.k} {figures.figure(model.mean)} vs best baseline {best} {figures.figure(baseline.mean)} "
-        f"({interval}) new items, {figures.count(result.users)} users; verdict {judgement.verdict}{failed}"
+        f"({interval}) new items, {figures.count(result.users)} users{beside}; verdict {judgement.verdict}{failed}"
     )
 
 
@@ -215,6 +143,14 @@ def _statistics(judgement: Judgement, card: Scorecard | None) -> dict[str, Any]:
         return statistics
     result = card.settings[NEW_ITEMS]
     model, lead = result.standings[MODEL], result.differences[result.best_baseline]["recall"]
+    if card.comparison is not None:
+        for metric, contrast in card.comparison.whole.items():
+            statistics |= {
+                f"{CHAMPION}_{metric}": contrast.champion,
+                f"{CHAMPION}_{metric}_lead": contrast.difference.mean,
+                f"{CHAMPION}_{metric}_lead_lower": contrast.difference.lower,
+                f"{CHAMPION}_{metric}_lead_upper": contrast.difference.upper,
+            }
     return {
         **statistics,
         **{name: interval.mean for name, interval in model.metrics.items()},
@@ -241,26 +177,45 @@ def _ancestor(context: StepContext, ref: ArtifactRef) -> Manifest | None:
         return None
 
 
-def _codes(values: Sequence[str | None]) -> np.ndarray:
-    """(I,) numbers of the values in sorted order; -1 for None."""
-    code_of = {value: code for code, value in enumerate(sorted({value for value in values if value is not None}))}
-    return np.array([-1 if value is None else code_of[value] for value in values], dtype=np.int64)
+def _plain_gate(gate: GateResult) -> dict[str, Any]:
+    plain = asdict(gate) | {"passed": gate.passed}
+    return plain | {"value": None} if gate.is_clocked else plain
 
 
-@contextmanager
-def _local_folder(artifact: Artifact) -> Iterator[Path]:
-    """A folder of this machine with the artifact's files, their hashes checked, and its manifest."""
-    if artifact.store.is_local:
-        artifact.verify()
-        yield Path(artifact.store.path(artifact.store.relative(artifact.manifest.uri)))
-        return
-    with tempfile.TemporaryDirectory(prefix="basketweave-") as name:
-        for file in artifact.file_names:
-            target = Path(name) / file
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(artifact.path(file), target)
-        (Path(name) / MANIFEST).write_text(artifact.manifest.model_dump_json())
-        yield Path(name)
+def _samples(judgement: Judgement, card: Scorecard | None) -> list[Sample]:
+    """Verdict, gates and figures for Prometheus."""
+    samples = [
+        Sample("basketweave_evaluation_verdict", {"verdict": verdict}, float(verdict == judgement.verdict))
+        for verdict in VERDICTS
+    ]
+    names = dict.fromkeys(gate.name.partition(":")[0] for gate in judgement.gates)
+    for name in names:
+        of_gate = [gate for gate in judgement.gates if gate.name.partition(":")[0] == name]
+        failed = sum(gate.stands_in_the_way for gate in of_gate)
+        samples.append(Sample("basketweave_evaluation_gate_failed", {"gate": name}, float(failed > 0)))
+    for check in judgement.checks:
+        samples.append(Sample("basketweave_evaluation_gate_failed", {"gate": check.name}, float(not check.passed)))
+    if card is None:
+        return samples
+    for entrant, standing in card.settings[NEW_ITEMS].standings.items():
+        for metric in ("recall", "ndcg"):
+            labels = {"entrant": entrant, "metric": metric}
+            samples.append(Sample("basketweave_evaluation_quality", labels, standing.metrics[metric].mean))
+        labels = {"entrant": entrant, "metric": "coverage"}
+        samples.append(Sample("basketweave_evaluation_quality", labels, standing.coverage))
+    return samples
+
+
+def _key(context: StepContext) -> Mapping[str, Any]:
+    """What decides the verdict beside the inputs' content: lineage that they claim, graph and champion as they are."""
+    bundle = context.inputs["bundle"].manifest
+    graph = next((ref for ref in bundle.inputs if ref.kind == "graph"), None)
+    return {
+        # Bundles of equal bytes share a content hash; what each says it was made from is judged here too.
+        "inputs": sorted((ref.kind, ref.sha256) for ref in bundle.inputs),
+        "graph is there": graph is not None and _ancestor(context, graph) is not None,
+        "champion": champion_key(context.store, challenger_sha256=bundle.content_sha256),
+    }
 
 
 STEP = Step(
@@ -270,6 +225,5 @@ STEP = Step(
     sections=("evaluate", "split"),
     rooms=("components.evaluate", "components.inputs", "components.measures", "components.model"),
     run=run,
-    # Bundles of equal bytes share a content hash; what each says it was made from is judged here too.
-    fingerprint=lambda context: sorted((ref.kind, ref.sha256) for ref in context.inputs["bundle"].manifest.inputs),
+    fingerprint=_key,
 )

@@ -5,8 +5,9 @@ Nothing before the cutoff tells it, so no baseline can know; a bundle whose vect
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,12 +18,14 @@ import pyarrow as pa
 import scipy.sparse as sp
 import torch
 
-from components.core.artifact import ArtifactRef, Manifest
+from components.core.artifact import Artifact, ArtifactRef, Manifest
 from components.core.day_table import DayTable
+from components.core.live import move_pointer, restore_pointer
 from components.core.schemas import CATALOG, EVENTS
 from components.core.settings import Settings, load_settings
 from components.core.split import TimeSplit
 from components.core.step import Execution, Step, StepContext, StepReport, execute
+from components.core.store import Store
 from components.evaluate.step import STEP
 from components.features.snapshots import Snapshots
 from components.model.attributes import ItemAttributes
@@ -35,6 +38,7 @@ from components.model.user_vector import StatisticsScaling, UserVector
 AS_OF = datetime(2024, 5, 1, tzinfo=UTC)
 NUM_USERS, NUM_KEYS, NUM_ITEMS = 180, 60, 400
 CATEGORIES = ("dairy", "bread", "fruit", "snacks")
+STATISTICS = ("recency_days", "frequency")
 SCRIPT = "<script>alert(1)</script> & 'Cheese'"
 
 
@@ -46,13 +50,25 @@ class World:
     clean: ArtifactRef
     features: ArtifactRef
     graph: ArtifactRef
+    events: list[dict[str, Any]]
 
     @property
     def split(self) -> TimeSplit:
         return TimeSplit.of(AS_OF, self.settings.split)
 
-    def bundle(self, *, knows_what_follows: bool = True, cutoff: datetime | None = None, **changes: Any) -> ArtifactRef:
-        """A bundle by the project's own writer; `changes` replace an input's reference, None leaves it out."""
+    def bundle(
+        self,
+        *,
+        knows_what_follows: bool = True,
+        cutoff: datetime | None = None,
+        change: Callable[[Scorer], None] = lambda _: None,
+        named: str = "",
+        **changes: Any,
+    ) -> ArtifactRef:
+        """A bundle by the project's own writer; `changes` replace an input's reference, None leaves it out.
+
+        `change` spoils the scorer, and `named` tells the spoilt bundle from others.
+        """
         given = {"clean": self.clean, "features": self.features, "graph": self.graph} | changes
         inputs = {kind: ref for kind, ref in given.items() if ref is not None}
 
@@ -62,7 +78,13 @@ class World:
                 num_items=NUM_ITEMS,
                 affinity_names=["category"],
             )
-            scorer = planted_scorer(attributes, knows_what_follows=knows_what_follows)
+            scorer = planted_scorer(
+                attributes,
+                knows_what_follows=knows_what_follows,
+                users_I=self.users_before(self.split.cutoff),
+                scaling=self.scaling(),
+            )
+            change(scorer)
             write_bundle(
                 context.output,
                 items=pa.table(
@@ -77,14 +99,57 @@ class World:
                 attributes=attributes,
                 scorer=scorer,
                 cutoff=cutoff or self.split.cutoff,
-                facts={},
+                facts={
+                    "settings": {
+                        "split": self.settings.split.model_dump(),
+                        "graph": self.settings.graph.model_dump(mode="json"),
+                    }
+                },
             )
             return StepReport(summary="planted | bundle", rows=NUM_ITEMS, statistics={"epochs": 3})
 
-        name = f"{knows_what_follows} {cutoff} {sorted(changes.items())}"
+        name = f"{knows_what_follows} {cutoff} {named} {sorted(changes.items())}"
         return made("train", "bundle", self.settings, run, inputs=inputs, fingerprint=name).ref
 
+    def users_before(self, moment: datetime) -> torch.Tensor:
+        """(I,) different buyers of each item."""
+        bought = [row for row in self.events if row["event_type"] == "purchase" and row["timestamp"] < moment]
+        pairs = {(row["user_id"], row["item_id"]) for row in bought}
+        counts = Counter(item for _, item in pairs)
+        return torch.tensor([float(counts[item_id(i)]) for i in range(NUM_ITEMS)])
+
+    def scaling(self) -> StatisticsScaling:
+        """Of the users of the first training window, as training fits it."""
+        window = self.split.training[0]
+        users_I = self.users_before(self.split.cutoff)
+        warm = {item_id(i) for i in range(NUM_ITEMS) if users_I[i] >= self.settings.graph.min_item_users}
+        takers = {
+            row["user_id"]
+            for row in self.events
+            if window.start <= row["timestamp"] < window.end and row["item_id"] in warm
+        }
+        table = Artifact.open(Store(self.settings.artifact_root), self.features.uri).table("user_statistics.parquet")
+        rows = [row for row in table.to_pylist() if row["event_timestamp"] == window.start and row["user_id"] in takers]
+        nan = float("nan")
+        values = [[nan if row[name] is None else float(row[name]) for name in STATISTICS] for row in rows]
+        return StatisticsScaling.fit(STATISTICS, torch.tensor(values).reshape(-1, len(STATISTICS)))
+
+    def crown(self, bundle: ArtifactRef) -> None:
+        """Let the pointer say that this bundle serves."""
+        move_pointer(Store(self.settings.artifact_root), bundle, previous=None, run_id="test")
+
+    @contextmanager
+    def champion(self, bundle: ArtifactRef) -> Iterator[None]:
+        """This bundle serves for a while."""
+        self.crown(bundle)
+        try:
+            yield
+        finally:
+            restore_pointer(Store(self.settings.artifact_root), None)
+
     def evaluate(self, bundle: ArtifactRef, **evaluate: Any) -> Execution:
+        # What follows is planted, and so too good to be true.
+        evaluate = {"max_baseline_ratio": 1000.0, **evaluate}
         settings = self.settings.model_copy(update={"evaluate": self.settings.evaluate.model_copy(update=evaluate)})
         inputs = {"clean": self.clean, "features": self.features, "bundle": bundle}
         return execute(STEP, settings=settings, inputs=inputs, run_id="test", as_of=AS_OF)
@@ -121,15 +186,17 @@ def item_id(item: int) -> str:
 
 
 def title(item: int) -> str | None:
-    # One item that lists are full of, since it follows item 0, carries markup.
-    return SCRIPT if item == NUM_KEYS else None if item % 7 == 3 else f"Thing {item}"
+    # Half of the items that follow, and so stand in lists, carry markup.
+    return SCRIPT if NUM_KEYS <= item < 1.5 * NUM_KEYS else None if item % 7 == 3 else f"Thing {item}"
 
 
 def category(item: int) -> str:
     return CATEGORIES[item % len(CATEGORIES)]
 
 
-def planted_scorer(attributes: ItemAttributes, *, knows_what_follows: bool) -> Scorer:
+def planted_scorer(
+    attributes: ItemAttributes, *, knows_what_follows: bool, users_I: torch.Tensor, scaling: StatisticsScaling
+) -> Scorer:
     history_ID = torch.zeros(NUM_ITEMS, NUM_KEYS)
     target_ID = torch.zeros(NUM_ITEMS, NUM_KEYS)
     history_ID[:NUM_KEYS] = torch.eye(NUM_KEYS)
@@ -137,12 +204,11 @@ def planted_scorer(attributes: ItemAttributes, *, knows_what_follows: bool) -> S
     target_ID[NUM_KEYS : 2 * NUM_KEYS] = torch.eye(NUM_KEYS).roll(shift, dims=0)
     user_vector = UserVector(num_items=NUM_ITEMS, dim=NUM_KEYS, num_statistics=2, half_life_days=None)
     user_vector.start(torch.Generator().manual_seed(0))
-    users_I = torch.arange(NUM_ITEMS, 0, -1).float()
     return Scorer(
         history_ID=history_ID,
         target_ID=target_ID,
         user_vector=user_vector,
-        scaling=StatisticsScaling(("recency_days", "frequency"), (1.0, 1.0), (1.0, 1.0)),
+        scaling=scaling,
         temperature=0.1,
         counted=CountedTerms(
             filter_rows=FilterRows.from_scipy(sp.csr_matrix((NUM_ITEMS, NUM_ITEMS), dtype=np.float32)),
@@ -221,4 +287,5 @@ def make_world(home: Path, events: list[dict[str, Any]]) -> World:
         clean=clean_ref,
         features=made("features", "features", settings, features, inputs={"clean": clean_ref}).ref,
         graph=made("graph", "graph", settings, graph, inputs={"clean": clean_ref}).ref,
+        events=events,
     )

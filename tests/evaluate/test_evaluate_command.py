@@ -20,7 +20,11 @@ def evaluate(*arguments: str, **environment: str) -> subprocess.CompletedProcess
 def test_the_command_judges_the_given_bundle_and_prints_one_line(world: World) -> None:
     bundle = world.bundle()
     completed = evaluate(
-        "--input", f"bundle={bundle.uri}@{bundle.sha256}", BASKETWEAVE_HOME=str(world.settings.home), COLUMNS="300"
+        "--input",
+        f"bundle={bundle.uri}@{bundle.sha256}",
+        BASKETWEAVE_HOME=str(world.settings.home),
+        COLUMNS="300",
+        BASKETWEAVE_EVALUATE__MAX_BASELINE_RATIO="1000",
     )
     assert (completed.returncode, completed.stderr) == (0, "")
     (line,) = completed.stdout.splitlines()

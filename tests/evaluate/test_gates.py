@@ -8,7 +8,7 @@ import math
 import pytest
 
 from components.core.sections import EvaluateSettings
-from components.evaluate.contest import MODEL, NEW_ITEMS
+from components.evaluate.contest import CHAMPION, MODEL, NEW_ITEMS
 from components.evaluate.gates import GATES, judge
 from components.evaluate.lineage import Check
 from components.evaluate.scorecard import Scorecard, SettingResult, Standing
@@ -26,7 +26,13 @@ def interval(mean: float) -> Interval:
 
 def standing(recall: float = 0.04, ndcg: float = 0.05, coverage: float = 0.1) -> Standing:
     return Standing(
-        metrics={"recall": interval(recall), "ndcg": interval(ndcg)}, coverage=coverage, novelty=1, popularity_lift=1
+        metrics={"recall": interval(recall), "ndcg": interval(ndcg)},
+        coverage=coverage,
+        novelty=8.0,
+        popularity_lift=2.0,
+        diversity=0.8,
+        miscalibration=1.0,
+        short_share=0.0,
     )
 
 
@@ -37,12 +43,18 @@ def scorecard(
     result = SettingResult(
         users=users,
         targets=9000,
-        standings={MODEL: model or standing()},
+        standings={MODEL: model or standing(), "popularity": standing(recall=0.035)},
         differences={name: {"recall": lead} for name, lead in leads.items()},
         best_baseline="popularity",
     )
     return Scorecard(
-        k=20, confidence=0.95, resamples=2000, unknown_target_share=0, settings={NEW_ITEMS: result}, slices=()
+        k=20,
+        confidence=0.95,
+        resamples=2000,
+        unknown_target_share=0,
+        fallback_share=0,
+        settings={NEW_ITEMS: result},
+        slices=(),
     )
 
 
@@ -66,8 +78,10 @@ def test_a_bundle_that_meets_everything_is_promoted() -> None:
 )
 def test_one_failed_gate_rejects_and_says_which(card: Scorecard, failed: str) -> None:
     judgement = judge(HOLDS, card, SETTINGS)
-    assert (judgement.verdict, judgement.failed) == ("reject", [failed])
+    assert (judgement.verdict, judgement.failed[0]) == ("reject", failed)
     assert judgement.reasons[0].startswith(f"{failed}: wanted ")
+    # Without a recall nobody can say that it is believable.
+    assert judgement.failed[1:] in ([], ["believable beside baselines"])
 
 
 @pytest.mark.parametrize("baseline", BASELINES)
@@ -85,12 +99,19 @@ def test_a_model_without_figures_fails_every_floor() -> None:
     card = scorecard()
     empty = dataclasses.replace(card.settings[NEW_ITEMS], standings={})
     judgement = judge(HOLDS, dataclasses.replace(card, settings={NEW_ITEMS: empty}), SETTINGS)
-    assert (judgement.verdict, judgement.failed) == ("reject", ["recall floor", "NDCG floor", "coverage floor"])
+    assert judgement.verdict == "reject"
+    assert judgement.failed == [
+        "recall floor",
+        "NDCG floor",
+        "coverage floor",
+        "full lists",
+        "believable beside baselines",
+    ]
 
 
 def test_nothing_measured_is_a_reject_on_every_gate() -> None:
     judgement = judge(HOLDS, None, SETTINGS)
-    assert judgement.failed == [gate.name for gate in GATES]
+    assert judgement.failed == [gate.name for gate in GATES if gate.baseline != CHAMPION]
     assert judgement.verdict == "reject"
 
 
@@ -111,6 +132,6 @@ def test_no_gates_at_all_do_not_promote() -> None:
 
 
 def test_every_baseline_of_new_items_has_its_gate() -> None:
-    gated = {gate.baseline for gate in GATES if gate.baseline}
+    gated = {gate.baseline for gate in GATES if gate.baseline and gate.rule == "above"}
     assert gated == set(GRIDS) - {"own frequency"} == set(BASELINES)
     assert len({gate.name for gate in GATES}) == len(GATES)
