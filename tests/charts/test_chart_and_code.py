@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from needs import program
 
 from charts.settings_schema import SCHEMA, settings_schema
 from components.core.errors import SettingsError
@@ -78,97 +75,6 @@ def test_variables_that_kubernetes_adds_for_a_service_are_no_misspelt_settings(m
     monkeypatch.setenv("BASKETWEAVE_DEPLOI__PORT", "3000")
     with pytest.raises(SettingsError, match="BASKETWEAVE_DEPLOY__PORT"):
         load_settings()
-
-
-def rules(render: Render) -> list[dict[str, Any]]:
-    [group] = render("large")["PrometheusRule", "recommendations"]["spec"]["groups"]
-    return group["rules"]
-
-
-def test_alerts_name_only_metrics_that_the_service_exports(render: Render) -> None:
-    source = (ROOT / "serving" / "metrics.py").read_text()
-    exported = set(re.findall(r"\"(basketweave_\w+)\"", source))
-    assert len(exported) >= 5
-    for rule in rules(render):
-        for name in re.findall(r"basketweave_\w+", rule["expr"]):
-            assert re.sub(r"_(bucket|sum|count)$", "", name) in exported, rule["alert"]
-
-
-def test_every_alert_leads_to_a_runbook_of_the_docs(render: Render) -> None:
-    headings = set(re.findall(r"^### (\w+)$", (ROOT / "docs" / "kubernetes.md").read_text(), flags=re.MULTILINE))
-    alerts = rules(render)
-    assert {rule["alert"] for rule in alerts} == headings
-    for rule in alerts:
-        assert rule["annotations"]["summary"]
-        assert rule["annotations"]["runbook_url"].endswith(f"#{rule['alert'].lower()}")
-        assert rule["for"]
-        assert rule["labels"]["severity"] in {"critical", "warning"}
-
-
-def test_promtool_accepts_the_rules(render: Render, tmp_path: Path) -> None:
-    tool = program("promtool", package="prometheus")
-    file = tmp_path / "rules.yaml"
-    file.write_text(yaml.safe_dump({"groups": [{"name": "service", "rules": rules(render)}]}))
-    done = subprocess.run([tool, "check", "rules", str(file)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "6 rules found" in done.stdout
-
-
-def test_alerts_fire_when_they_should_and_are_quiet_when_all_is_well(render: Render, tmp_path: Path) -> None:
-    tool = program("promtool", package="prometheus")
-    (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "service", "rules": rules(render)}]}))
-    labels = 'job="recommendations",namespace="shop"'
-
-    def series(name: str, values: str, extra: str = "") -> dict[str, str]:
-        return {"series": f"{name}{{{labels}{extra}}}", "values": values}
-
-    well = [
-        series("up", "1x60"),
-        series("basketweave_bundle_info", "1x60", ',bundle="aa",cutoff="2024-01-01"'),
-        series("basketweave_requests_total", "0+600x60", ',endpoint="/recommend",status="200"'),
-        series("basketweave_recommendations_total", "0+600x60", ',source="online_store",bundle="aa"'),
-        series("basketweave_fallbacks_total", "0+6x60", ',reason="unknown_user"'),
-        series("basketweave_bundle_loads_total", "1x60", ',outcome="loaded"'),
-        series("basketweave_request_seconds_bucket", "0+600x60", ',endpoint="/recommend",le="0.1"'),
-        series("basketweave_request_seconds_bucket", "0+600x60", ',endpoint="/recommend",le="+Inf"'),
-    ]
-    broken = [
-        series("up", "1x60"),
-        series("basketweave_bundle_info", "0x60", ',bundle="aa",cutoff="2024-01-01"'),
-        series("basketweave_requests_total", "0+600x60", ',endpoint="/recommend",status="200"'),
-        series("basketweave_requests_total", "0+60x60", ',endpoint="/recommend",status="503"'),
-        series("basketweave_recommendations_total", "0+600x60", ',source="popularity",bundle="aa"'),
-        series("basketweave_fallbacks_total", "0+300x60", ',reason="online_store"'),
-        series("basketweave_bundle_loads_total", "0+1x60", ',outcome="refused"'),
-        series("basketweave_request_seconds_bucket", "0+300x60", ',endpoint="/recommend",le="0.1"'),
-        series("basketweave_request_seconds_bucket", "0+600x60", ',endpoint="/recommend",le="1"'),
-        series("basketweave_request_seconds_bucket", "0+600x60", ',endpoint="/recommend",le="+Inf"'),
-    ]
-    gone = [series("up", "0x60")]
-    firing = {
-        "well": (well, set()),
-        "broken": (broken, {rule["alert"] for rule in rules(render)} - {"BasketweaveDown"}),
-        "gone": (gone, {"BasketweaveDown"}),
-    }
-    tests = [
-        {
-            "name": name,
-            "interval": "1m",
-            "input_series": given,
-            "promql_expr_test": [
-                {
-                    "expr": 'count by (alertname) (ALERTS{alertstate="firing"})',
-                    "eval_time": "40m",
-                    "exp_samples": [{"labels": f'{{alertname="{alert}"}}', "value": 1} for alert in sorted(expected)],
-                }
-            ],
-        }
-        for name, (given, expected) in firing.items()
-    ]
-    suite = tmp_path / "suite.yaml"
-    suite.write_text(yaml.safe_dump({"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": tests}))
-    done = subprocess.run([tool, "test", "rules", str(suite)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_airflow_example_mounts_what_the_service_mounts(render: Render) -> None:

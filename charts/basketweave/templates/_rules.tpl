@@ -17,7 +17,7 @@
 {{- fail "autoscaling.enabled needs resources.requests.cpu: utilisation is a share of what is requested." -}}
 {{- end -}}
 {{- if and .metrics.prometheusRule.enabled (not .metrics.prometheusRule.runbookUrl) -}}
-{{- fail "metrics.prometheusRule.runbookUrl is empty: an alert must lead to a runbook. Set it to where docs/kubernetes.md is published." -}}
+{{- fail "metrics.prometheusRule.runbookUrl is empty: an alert must lead to a runbook. Set it to where docs/operations/runbooks.md is published." -}}
 {{- end -}}
 {{- if le (int .terminationGracePeriodSeconds) (int .preStopSeconds) -}}
 {{- fail "terminationGracePeriodSeconds must be above preStopSeconds, or requests in flight are cut off." -}}
