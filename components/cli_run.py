@@ -19,9 +19,9 @@ from rich.text import Text
 from components.cli_showcase import service_answers_with, show_defects, show_people, show_places
 from components.core.clock import parse_time
 from components.core.errors import BasketweaveError, SettingsError
+from components.core.journal import NOT_PROMOTED, TaskEntry
 from components.core.progress import Progress as StepProgress
 from components.core.settings import Settings, load_settings
-from components.orchestration.journal import NOT_PROMOTED, TaskEntry
 from components.orchestration.one_shot import RunOutcome, flush_output, run_once
 from components.orchestration.watcher import Watcher
 

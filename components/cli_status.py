@@ -11,12 +11,12 @@ from rich.text import Text
 
 from components.cli_run import MARKS
 from components.core.errors import StopError
+from components.core.journal import TaskEntry, last_runs
 from components.core.live import ServiceRecord, find_service, read_pointer
 from components.core.settings import Settings
 from components.core.store import Store
 from components.deploy.probe import ServiceClient
 from components.deploy.service_process import stop_service
-from components.orchestration.journal import TaskEntry, last_runs
 from components.orchestration.scheduler import find_scheduler, start_scheduler, stop_scheduler
 
 RUNS = 3

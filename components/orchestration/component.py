@@ -19,9 +19,9 @@ from components.core.artifact import ArtifactRef
 from components.core.clock import parse_time, wall_clock
 from components.core.command import KINDS, dump_ref, load_step
 from components.core.errors import BasketweaveError, StopError
+from components.core.journal import TaskEntry, TaskState, run_folder, write_entry
 from components.core.settings import Settings, load_settings
 from components.core.store import Store
-from components.orchestration.journal import TaskEntry, TaskState, run_folder, write_entry
 from components.orchestration.run_window import run_as_of
 from components.orchestration.watcher import current_watcher
 

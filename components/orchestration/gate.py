@@ -11,10 +11,10 @@ from typing import Any, cast
 from airflow.sdk import XComArg, get_current_context, task
 
 from components.core.artifact import Artifact, ArtifactRef
+from components.core.journal import NOT_PROMOTED
 from components.core.settings import load_settings
 from components.core.store import Store
 from components.orchestration.component import note, task_arguments, task_of
-from components.orchestration.journal import NOT_PROMOTED
 from components.orchestration.run_window import is_backfill
 
 

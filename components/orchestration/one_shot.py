@@ -20,10 +20,10 @@ from typing import Any
 
 from components.core.clock import wall_clock
 from components.core.errors import StopError
+from components.core.journal import TaskEntry
 from components.core.settings import Settings
 from components.core.store import Store
 from components.orchestration.environment import airflow_environment, dags_folder, enter
-from components.orchestration.journal import TaskEntry
 from components.orchestration.watcher import Watcher, watching
 
 logger = logging.getLogger(__name__)

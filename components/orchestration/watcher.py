@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from components.core.journal import TaskEntry
 from components.core.progress import Progress
-from components.orchestration.journal import TaskEntry
 
 
 class Watcher:

@@ -3,8 +3,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from components.core.journal import TaskEntry, last_runs, run_folder, write_entry
 from components.core.store import Store
-from components.orchestration.journal import TaskEntry, last_runs, run_folder, write_entry
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 

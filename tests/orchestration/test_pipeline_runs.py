@@ -12,9 +12,9 @@ from sqlalchemy import select
 from tiny_steps import AS_OF, WIRING, TinySteps, task_states
 
 from components.core.errors import BusyError, ContractError
+from components.core.journal import NOT_PROMOTED, last_runs
 from components.core.settings import load_settings
 from components.core.store import Store
-from components.orchestration.journal import NOT_PROMOTED, last_runs
 
 RunDag = Callable[..., Any]
 

@@ -12,10 +12,10 @@ import psutil
 import pytest
 
 from components.core.errors import BusyError
+from components.core.journal import last_runs
 from components.core.live import process_start
 from components.core.settings import Settings, load_settings
 from components.core.store import Store, write_file_whole
-from components.orchestration.journal import last_runs
 from components.orchestration.scheduler import SchedulerRecord, find_scheduler, start_scheduler, stop_scheduler
 
 

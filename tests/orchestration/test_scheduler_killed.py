@@ -19,11 +19,11 @@ import pytest
 
 from components.core.artifact import Artifact
 from components.core.command import PIPELINE
+from components.core.journal import NOT_PROMOTED, last_runs
 from components.core.live import read_pointer
 from components.core.settings import Settings, load_settings
 from components.core.store import Store
 from components.orchestration.environment import airflow_environment
-from components.orchestration.journal import NOT_PROMOTED, last_runs
 from components.orchestration.scheduler import home_folder, start_scheduler, stop_scheduler
 
 HERE = Path(__file__).parent
