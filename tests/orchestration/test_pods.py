@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -163,11 +163,11 @@ def test_what_a_pod_writes_to_is_its_own_and_gone_with_it(pods: dict[str, Any]) 
 
 
 def test_resources_are_of_steps_and_a_tolerations_value_goes_with_equal() -> None:
-    from components.core.sections.running import STEPS
+    from components.core.sections.running import StepOrDefault
     from components.core.settings import load_settings
 
-    assert STEPS == PIPELINE
-    with pytest.raises(SettingsError, match="'trian' is no step; known: default, ingest"):
+    assert get_args(StepOrDefault) == ("default", *PIPELINE)
+    with pytest.raises(SettingsError, match=r"orchestration\.resources\.trian.*should be 'default'.*'train'"):
         load_settings(orchestration={"resources": {"trian": {"cpu": "1"}}})
     with pytest.raises(SettingsError, match="a value with operator 'Equal'"):
         load_settings(orchestration={"train_tolerations": [{"key": "gpu", "value": "yes"}]})

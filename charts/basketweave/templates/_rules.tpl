@@ -10,6 +10,15 @@
 {{- if not (or .storage.uri .storage.existingClaim) -}}
 {{- fail "storage.uri and storage.existingClaim are both empty: the service reads the deploy pointer there. Set one of them." -}}
 {{- end -}}
+{{- if and .redis.existingSecret .features.existingClaim -}}
+{{- fail "redis.existingSecret and features.existingClaim are both set: online features live in one place. Keep one of them." -}}
+{{- end -}}
+{{- if and (eq (dig "orchestration" "mode" "in_process" .settings) "kubernetes") (not .storage.uri) -}}
+{{- fail "settings.orchestration.mode is 'kubernetes' and storage.uri is empty: a step's pod has no disk but its own. Set storage.uri to a bucket." -}}
+{{- end -}}
+{{- if and (eq (dig "orchestration" "mode" "in_process" .settings) "kubernetes") (not .redis.existingSecret) -}}
+{{- fail "settings.orchestration.mode is 'kubernetes' and redis.existingSecret is empty: online features that a step's pod writes must outlive it. Set redis.existingSecret." -}}
+{{- end -}}
 {{- if and .autoscaling.enabled (gt (int .autoscaling.minReplicas) (int .autoscaling.maxReplicas)) -}}
 {{- fail (printf "autoscaling.minReplicas is %d and autoscaling.maxReplicas is %d: the least may not be above the most." (int .autoscaling.minReplicas) (int .autoscaling.maxReplicas)) -}}
 {{- end -}}
