@@ -64,6 +64,7 @@ class Settings(BaseSettings):
     deploy: sections.DeploySettings = sections.DeploySettings()
     rollout: sections.RolloutSettings = sections.RolloutSettings()
     serve: sections.ServeSettings = sections.ServeSettings()
+    monitor: sections.MonitorSettings = sections.MonitorSettings()
     tracking: sections.TrackingSettings = sections.TrackingSettings()
     orchestration: sections.OrchestrationSettings = sections.OrchestrationSettings()
     metrics: sections.MetricsSettings = sections.MetricsSettings()

@@ -22,6 +22,7 @@ from components.core.sections.metrics import MetricsSettings
 from components.core.sections.proof import EvaluateSettings
 from components.core.sections.rollout import RolloutSettings
 from components.core.sections.running import OrchestrationSettings, PodResources, TrackingSettings
+from components.core.sections.watching import MonitorSettings
 
 __all__ = [
     "ApiKey",
@@ -34,6 +35,7 @@ __all__ = [
     "LayerPooling",
     "LossName",
     "MetricsSettings",
+    "MonitorSettings",
     "NegativeSampling",
     "Normalisation",
     "OrchestrationSettings",
