@@ -125,6 +125,19 @@ def settings(
     print_settings(markdown=markdown)
 
 
+@app.command("api-key")
+def api_key(
+    name: Annotated[str, typer.Option(help="Who gets it: lower-case letters, digits and hyphens.")] = "shop",
+    role: Annotated[
+        list[str] | None, typer.Option(help="recommend, feedback or admin; may be given again. [default: recommend]")
+    ] = None,
+) -> None:
+    """Make an API key: shows it once, and the line of the settings that lets it in."""
+    from components.cli_settings import print_api_key
+
+    print_api_key(name=name, roles=role or ["recommend"])
+
+
 app.command("simulate")(simulate)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator
+import secrets
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel
@@ -12,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from components.core.settings import ENV_PREFIX, Settings
+from components.core.settings import ENV_PREFIX, Settings, load_settings
 
 INTRODUCTION = f"""# Settings
 
@@ -41,6 +43,21 @@ def print_settings(*, markdown: bool) -> None:
     for setting in all_settings():
         table.add_row(Text(setting.name, style="bold"), Text(setting.default, style="dim"), Text(setting.description))
     Console(highlight=False).print(table)
+
+
+def print_api_key(*, name: str, roles: Sequence[str]) -> None:
+    """A new key on standard output, once; its digest as lines of basketweave.toml on standard error.
+
+    Raises SettingsError for a name or a role that no key can have.
+    """
+    key = f"bw_{secrets.token_urlsafe(32)}"
+    digest = f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
+    load_settings(serve={"api_keys": [{"digest": digest, "roles": list(roles), "name": name}]})
+    Console(highlight=False).print(Text(key), soft_wrap=True)
+    entry = f'{{digest = "{digest}", roles = {json.dumps(list(roles))}, name = "{name}"}}'
+    console = Console(stderr=True, highlight=False)
+    console.print(Text("\nThis is the only time that the key is shown. Add to basketweave.toml, under [serve]:\n"))
+    console.print(Text(f"api_keys = [{entry}]"), soft_wrap=True)
 
 
 def settings_page() -> str:

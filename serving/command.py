@@ -51,8 +51,8 @@ def serve(
     address = address_of(host or settings.deploy.host)
     if not is_loopback(address) and not settings.serve.api_keys:
         raise SettingsError(
-            f"The service listens on {address} only with API keys. Set BASKETWEAVE_SERVE__API_KEYS='[\"KEY\"]', "
-            "or leave --host at 127.0.0.1."
+            f"The service listens on {address} only with API keys. Make one by 'basketweave api-key' and add its "
+            "line to basketweave.toml, or leave --host at 127.0.0.1."
         )
     if settings.serve.bundle is not None and not (Path(settings.serve.bundle) / MANIFEST).is_file():
         raise ArtifactError(f"{settings.serve.bundle} is no bundle: it has no {MANIFEST}.")

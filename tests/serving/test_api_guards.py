@@ -20,6 +20,9 @@ class NobodyKnown:
     def read(self, user_id: str, *, now: object) -> None:
         return None
 
+    def read_many(self, user_ids: list[str], *, now: object) -> list[None]:
+        return [None for _ in user_ids]
+
 
 def client_of(settings: Settings, *, host: str = "127.0.0.1", caller: str = "127.0.0.1") -> TestClient:
     app = create_app(settings, state=ServiceState(settings), reader=NobodyKnown())
