@@ -97,6 +97,32 @@ def status(project: Project = None) -> None:
 
 
 @app.command()
+def rollback(
+    to: Annotated[
+        str | None, typer.Option(help="Hash of a registered bundle, or its beginning; the one before when left out.")
+    ] = None,
+    reason: Annotated[str, typer.Option(help="Why; kept with the bar.")] = "rolled back by hand",
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for every worker.")] = 60,
+    project: Project = None,
+) -> None:
+    """Take the live bundle back, or a challenger that is on its way, and wait until every worker has followed."""
+    from components.cli_rollout import print_rollback
+
+    print_rollback(project_settings(project), to=to, reason=reason, timeout_seconds=timeout)
+
+
+@app.command()
+def unbar(
+    bundle: Annotated[str, typer.Argument(help="Hash of the barred bundle, or its beginning.")],
+    project: Project = None,
+) -> None:
+    """Let a bundle that was rolled back be promoted again."""
+    from components.cli_rollout import print_unbar
+
+    print_unbar(project_settings(project), prefix=bundle)
+
+
+@app.command()
 def stop() -> None:
     """End what was started here: the services of every project, and Airflow."""
     from components.cli_status import stop_everything

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from components.core.settings import Settings
 from components.core.store import Store, write_file_whole
 
 POINTER = "deploy/pointer.json"
+# How many bundles before the previous one the pointer remembers.
+EARLIER = 8
 
 
 class _Record(BaseModel):
@@ -26,10 +29,12 @@ class _Record(BaseModel):
 
 
 class Pointer(_Record):
-    """Which bundle serves, and which one served before."""
+    """Which bundle serves, and which ones served before."""
 
     bundle: ArtifactRef
     previous: ArtifactRef | None = None
+    earlier: tuple[ArtifactRef, ...] = ()
+    """What served before `previous`, the latest first: a rollback after a rollback goes on from here."""
     moved_at: datetime
     run_id: str
 
@@ -62,7 +67,27 @@ def read_pointer(store: Store) -> Pointer | None:
 
 def move_pointer(store: Store, bundle: ArtifactRef, *, previous: ArtifactRef | None, run_id: str) -> Pointer:
     """Let the service serve `bundle`. Written whole: a worker reads the old pointer or the new one."""
-    pointer = Pointer(bundle=bundle, previous=previous, moved_at=wall_clock(), run_id=run_id)
+    before = read_pointer(store)
+    chain = [before.previous, *before.earlier] if before is not None else []
+    gone = {bundle.sha256, previous.sha256 if previous else None}
+    earlier = [ref for ref in chain if ref is not None and ref.sha256 not in gone]
+    return _write_pointer(store, bundle, previous=previous, earlier=earlier, run_id=run_id)
+
+
+def move_pointer_back(store: Store, bundle: ArtifactRef, *, without: Collection[str], run_id: str) -> Pointer:
+    """Let the service serve an earlier bundle again. What served before it stays known, `without` these hashes."""
+    before = read_pointer(store)
+    chain = [before.bundle, before.previous, *before.earlier] if before is not None else []
+    left = [ref for ref in chain if ref is not None and ref.sha256 not in {bundle.sha256, *without}]
+    return _write_pointer(store, bundle, previous=left[0] if left else None, earlier=left[1:], run_id=run_id)
+
+
+def _write_pointer(
+    store: Store, bundle: ArtifactRef, *, previous: ArtifactRef | None, earlier: Sequence[ArtifactRef], run_id: str
+) -> Pointer:
+    pointer = Pointer(
+        bundle=bundle, previous=previous, earlier=tuple(earlier[:EARLIER]), moved_at=wall_clock(), run_id=run_id
+    )
     restore_pointer(store, pointer)
     return pointer
 

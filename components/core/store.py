@@ -64,6 +64,10 @@ class Store:
     def write_json(self, relative: str, value: Any) -> None:
         """Replace a small file whole: a reader sees the old or the new, never a part."""
         data = json.dumps(value, indent=1, sort_keys=True, allow_nan=False, default=str).encode()
+        self.write_bytes(relative, data)
+
+    def write_bytes(self, relative: str, data: bytes) -> None:
+        """Replace a small file whole, as `write_json` does."""
         if self.is_local:
             write_file_whole(Path(self.path(relative)), data)
         else:

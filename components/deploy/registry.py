@@ -1,9 +1,11 @@
-"""The model registry: MLflow's, on SQLite or a server. Keeps which bundle is `champion` and which was before."""
+"""The model registry: MLflow's, on SQLite or a server. Keeps which bundle is `champion`, which was before, and which is
+on its way. A version is pinned to its bundle by the content hash of the bundle's manifest, in a tag."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import (
@@ -14,10 +16,14 @@ from mlflow.protos.databricks_pb2 import (
 )
 from mlflow.tracking import MlflowClient
 
-from components.core.artifact import Manifest
+from components.core.artifact import Artifact, ArtifactRef, Manifest
+from components.core.errors import ArtifactError
+from components.core.rollout import the_one
 from components.core.settings import Settings
+from components.core.store import Store
 
 CHAMPION = "champion"
+CHALLENGER = "challenger"
 PREVIOUS = "previous"
 
 # What MLflow answers where the model has no such alias, and where there is no such model.
@@ -99,11 +105,54 @@ class Registry:
                 return None
             raise
 
-    def crown(self, version: str) -> None:
-        """Make `version` the champion, and the champion before it `previous`."""
-        before = self.holder(CHAMPION)
-        if before == version:
-            return
-        if before is not None:
-            self._client.set_registered_model_alias(self.name, PREVIOUS, before)
-        self._client.set_registered_model_alias(self.name, CHAMPION, version)
+    def crown(self, sha256: str) -> None:
+        """Make a bundle's version the champion, and the champion before it `previous`; it is a challenger no more."""
+        version, before = self._pinned(sha256), self.holder(CHAMPION)
+        if before != version:
+            self._hold(PREVIOUS, before)
+            self._hold(CHAMPION, version)
+        if self.holder(CHALLENGER) == version:
+            self._hold(CHALLENGER, None)
+
+    def challenge(self, sha256: str) -> None:
+        """Make a bundle's version the challenger."""
+        self._hold(CHALLENGER, self._pinned(sha256))
+
+    def stand_down(self, sha256: str) -> None:
+        """The bundle is no challenger any more."""
+        if (version := self.find(sha256)) is not None and self.holder(CHALLENGER) == version:
+            self._hold(CHALLENGER, None)
+
+    def restore(self, champion: str, *, previous: str | None) -> None:
+        """Make the aliases say what a rollback did; `previous` None: nothing is left to go back to."""
+        self._hold(CHAMPION, self._pinned(champion))
+        self._hold(PREVIOUS, self.find(previous) if previous else None)
+
+    def bundle(self, prefix: str, store: Store) -> ArtifactRef:
+        """The registered bundle whose hash begins with `prefix`, opened where its version says that it lies.
+
+        Raises StopError where no version or several have such a hash, ArtifactError where the bundle there is another.
+        """
+        versions = self._client.search_model_versions(f"name='{self.name}'")
+        source_of = {one.tags[SHA256_TAG]: one.source for one in versions if SHA256_TAG in one.tags}
+        sha256 = the_one(prefix, source_of, what="registered bundle")
+        uri = str(source_of[sha256])
+        if uri.startswith("file://"):
+            uri = unquote(urlsplit(uri).path)
+        return Artifact.open(store, uri, sha256=sha256, kind="bundle").manifest.ref()
+
+    def _pinned(self, sha256: str) -> str:
+        """The bundle's version, its tag looked at again: an alias never points to what somebody has retagged."""
+        version = self.find(sha256)
+        if version is None:
+            raise ArtifactError(f"Bundle {sha256[:12]} is not registered as '{self.name}'. Deploy it.")
+        tagged = self._client.get_model_version(self.name, version).tags.get(SHA256_TAG)
+        if tagged != sha256:
+            raise ArtifactError(f"Version {version} of '{self.name}' is not of bundle {sha256[:12]}: its tag differs.")
+        return version
+
+    def _hold(self, alias: str, version: str | None) -> None:
+        if version is not None:
+            self._client.set_registered_model_alias(self.name, alias, version)
+        elif self.holder(alias) is not None:
+            self._client.delete_registered_model_alias(self.name, alias)

@@ -12,6 +12,7 @@ from airflow.sdk import XComArg, get_current_context, task
 
 from components.core.artifact import Artifact, ArtifactRef
 from components.core.journal import NOT_PROMOTED
+from components.core.rollout import barred_sentence
 from components.core.settings import load_settings
 from components.core.store import Store
 from components.orchestration.component import note, task_arguments, task_of
@@ -44,7 +45,8 @@ def why_not_promoted(ref: Mapping[str, Any], *, dag_run: Any) -> str | None:
     artifact = Artifact.open(Store(settings.artifact_root), evaluation.uri, sha256=evaluation.sha256, kind="evaluation")
     verdict = artifact.manifest.statistics.get("verdict")
     if verdict == "promote":
-        return None
+        judged = [one.sha256 for one in artifact.manifest.inputs if one.kind == "bundle"]
+        return next(filter(None, (barred_sentence(artifact.store, sha256) for sha256 in judged)), None)
     # A missing verdict is a refusal too: the gate fails closed.
     failed = ", ".join(artifact.manifest.statistics.get("failed_gates") or ["the evaluation does not say which gate"])
     return f"verdict {verdict or 'missing'}: {failed}"
