@@ -27,6 +27,7 @@ from serving.routes import admin, feedback, public, recommending
 from serving.schemas import ErrorAnswer, FieldProblem
 from serving.security import BEARER, Gate, SafeHeaders
 from serving.state import ServiceState
+from serving.status import include_status
 
 if TYPE_CHECKING:
     from serving.asking import Asking
@@ -76,6 +77,7 @@ def create_app(settings: Settings, *, state: ServiceState | None = None, reader:
     app.state.asking = _asking(app)
     for router in (public, recommending, feedback, *([admin] if settings.serve.admin else [])):
         app.include_router(router)
+    include_status(app)
     app.openapi = _with_keys(app.openapi)  # type: ignore[method-assign]  # FastAPI's own way to extend it
     app.mount("/pages", StaticFiles(directory=PAGES), name="pages")
     app.add_exception_handler(RequestValidationError, _explain_invalid)

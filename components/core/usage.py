@@ -8,7 +8,7 @@ import re
 import resource
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -35,6 +35,7 @@ class StepUsage(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    run_id: str = ""
     step: str
     state: StepState
     started_at: datetime
@@ -80,6 +81,11 @@ def publish_step(
 
     A step that failed has no manifest: what it said when it last succeeded stands beside the failure.
     """
+    try:
+        steps = record_usage(store, run_id, usage)
+    except OSError as error:  # a full disk, most likely, of which the step's own error speaks
+        logger.warning("The usage of '%s' was not kept: %s", usage.step, error)
+        steps = [usage]
     prices = settings.metrics
     if not prices.is_on:
         return
@@ -93,11 +99,6 @@ def publish_step(
             Sample("basketweave_step_as_of_timestamp_seconds", labels, manifest.as_of.timestamp()),
         ]
         publish(settings, group=f"step-{usage.step}", samples=[*samples, *manifest.samples])
-    try:
-        steps = record_usage(store, run_id, usage)
-    except OSError as error:  # a full disk, most likely, of which the step's own error speaks
-        logger.warning("The usage of '%s' was not kept: %s", usage.step, error)
-        return
     publish(settings, group="run", samples=run_samples(steps, prices))
 
 
@@ -110,7 +111,8 @@ def record_usage(store: Store, run_id: str, usage: StepUsage) -> Sequence[StepUs
         folder = f"{usage.started_at:%Y%m%dT%H%M%S}-{name}"
         for old in folders[: max(len(folders) + 1 - KEPT_RUNS, 0)]:
             store.delete(f"{ROOT}/{old}")
-    store.write_json(f"{ROOT}/{folder}/{usage.step}.json", usage.model_dump(mode="json"))
+    kept = usage.model_copy(update={"run_id": run_id})
+    store.write_json(f"{ROOT}/{folder}/{usage.step}.json", kept.model_dump(mode="json"))
     return list(_read(store, folder))
 
 
@@ -142,6 +144,15 @@ def run_samples(steps: Sequence[StepUsage], prices: MetricsSettings) -> list[Sam
         total = sum(cost for cost in costs if cost is not None)
         samples.append(Sample("basketweave_run_cost", {"currency": prices.currency}, total))
     return samples
+
+
+def usage_of_runs(store: Store) -> Mapping[str, Sequence[StepUsage]]:
+    """What the steps of the kept runs used, by run id."""
+    found: dict[str, list[StepUsage]] = {}
+    for folder in store.list_dir(ROOT):
+        for usage in _read(store, folder):
+            found.setdefault(usage.run_id, []).append(usage)
+    return found
 
 
 def _read(store: Store, folder: str) -> Iterator[StepUsage]:

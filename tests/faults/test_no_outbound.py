@@ -12,10 +12,9 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import pytest
-from needs import program
+from browser import requests_of, same_page, stays_here
 from small_shop import SmallShop
 
 from components.core.artifact import Artifact
@@ -146,39 +145,3 @@ def test_a_page_that_asks_somebody_is_noticed(tmp_path: Path) -> None:
     asked = requests_of(f"file://{page}", tmp_path / "log")
     outward = {one for one in asked if not stays_here(one)}
     assert outward == {"https://fonts.example/font.css", "http://192.0.2.1/x.png"}
-
-
-def requests_of(page: str, folder: Path) -> list[str]:
-    """All addresses that a page asks for in Chromium, whatever comes of it."""
-    folder.mkdir()
-    log = folder / "net.json"
-    command = [
-        program("chromium", package="chromium"),
-        *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"),
-        *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions"),
-        *("--no-proxy-server", "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"),
-        *(f"--user-data-dir={folder}/profile", f"--log-net-log={log}", "--virtual-time-budget=6000", "--dump-dom"),
-        page,
-    ]
-    subprocess.run(command, capture_output=True, check=True, timeout=180)
-    text = log.read_text()
-    events = json.loads(text if text.rstrip().endswith("}") else text.rstrip().rstrip(",") + "]}")
-    started = events["constants"]["logEventTypes"]["URL_REQUEST_START_JOB"]
-    jobs = [event.get("params", {}) for event in events["events"] if event["type"] == started]
-    found = [job["url"] for job in jobs if "url" in job and is_the_pages_own(job)]
-    # A file is read without the network's part of the browser.
-    return [*found, page] if page.startswith("file:") else found
-
-
-def is_the_pages_own(job: dict[str, str]) -> bool:
-    """A frame, or what something in a frame asks for; the browser itself asks its maker for the time, say."""
-    return job["initiator"] != "not an origin" or job["request_type"] != "other"
-
-
-def same_page(one: str, page: str) -> bool:
-    return one.partition("#")[0] == page.partition("#")[0]
-
-
-def stays_here(address: str) -> bool:
-    parts = urlsplit(address)
-    return parts.scheme in ("file", "data", "blob", "about", "chrome") or parts.hostname in ("127.0.0.1", "::1")

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
+import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import yaml
 from needs import program
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -85,3 +89,46 @@ def pushgateway() -> Iterator[Server]:
     folder = Path(tempfile.mkdtemp(prefix="pushgateway-"))
     with running([binary, f"--web.listen-address=127.0.0.1:{port}"], port=port, folder=folder) as server:
         yield server
+
+
+@contextlib.contextmanager
+def prometheus(config: dict[str, Any], *, rules: Sequence[Path] = ()) -> Iterator[Server]:
+    """Prometheus that scrapes and evaluates every second; `config` is scrape_configs and alerting."""
+    binary, port = program("prometheus", package="prometheus"), free_port()
+    folder = Path(tempfile.mkdtemp(prefix="prometheus-"))
+    whole = {
+        "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+        "rule_files": [str(rule) for rule in rules],
+        **config,
+    }
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(whole))
+    arguments = [binary, "--config.file=prometheus.yml", "--storage.tsdb.path=data"]
+    with running([*arguments, f"--web.listen-address=127.0.0.1:{port}"], port=port, folder=folder) as server:
+        yield server
+
+
+def scraped(job: str, *ports: int, honor_labels: bool = False, labels: dict[str, str] | None = None) -> dict[str, Any]:
+    """A scrape_config of loopback ports."""
+    targets = [f"127.0.0.1:{port}" for port in ports]
+    return {
+        "job_name": job,
+        "honor_labels": honor_labels,
+        "static_configs": [{"targets": targets, "labels": labels or {}}],
+    }
+
+
+def query(server: Server, expr: str) -> list[dict[str, Any]]:
+    """The instant vector of an expression: [{"metric": …, "value": [time, "text"]}]."""
+    answer = json.loads(server.get("/api/v1/query?" + urllib.parse.urlencode({"query": expr})))
+    assert answer["status"] == "success", answer
+    data = answer["data"]
+    if data["resultType"] == "scalar":
+        return [{"metric": {}, "value": data["result"]}]
+    return list(data["result"])
+
+
+def until(condition: Callable[[], object], *, what: str, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: it did not happen within {seconds:.0f} s"
+        time.sleep(0.25)

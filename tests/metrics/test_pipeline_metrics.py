@@ -20,7 +20,7 @@ from components.core.pipeline_metrics import METRICS, Sample, check_samples, pub
 from components.core.settings import Settings, load_settings
 from components.core.step import Execution, Step, StepContext, StepReport, execute
 from components.core.store import Store
-from components.core.usage import KEPT_RUNS, Stopwatch, record_usage
+from components.core.usage import KEPT_RUNS, Stopwatch, record_usage, usage_of_runs
 
 PRICES = {"cpu_hour_price": 0.04, "gpu_hour_price": 2.5, "currency": "USD"}
 
@@ -128,8 +128,9 @@ def test_a_failed_step_is_told_beside_what_it_made_before(shop: Settings, folder
 def test_without_a_setting_nothing_is_written(tmp_path: Path) -> None:
     settings = load_settings(home=tmp_path / "home", metrics=PRICES)
     run_once(sums(), settings)
-    assert not Store(settings.artifact_root).exists("usage")
     assert not list(tmp_path.rglob("*.prom"))
+    # What was used is kept all the same, for the status page.
+    assert [usage.step for usage in usage_of_runs(Store(settings.artifact_root))["scheduled__1"]] == ["sum"]
 
 
 def test_without_a_price_there_is_no_cost(tmp_path: Path, folder: Path) -> None:
@@ -208,7 +209,14 @@ def test_labels_name_no_user_no_item_and_no_run() -> None:
 
 
 # Labels of other rooms' metrics, each with what bounds it.
-BOUNDED_ELSEWHERE: dict[str, str] = {}
+BOUNDED_ELSEWHERE: dict[str, str] = {
+    "verdict": "the gate's four verdicts",
+    "gate": "the gates and checks that components/evaluate declares",
+    "entrant": "the bundle, the champion and the baselines",
+    "metric": "the ranking metrics that are published",
+    "measure": "the measures that components/monitor declares",
+    "family": "the families of those measures",
+}
 
 
 def test_an_artifact_without_samples_keeps_the_seal_of_before_there_were_any(shop: Settings) -> None:
