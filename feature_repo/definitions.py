@@ -27,11 +27,6 @@ VIEWS: dict[str, tuple[str, pa.Schema]] = {
     "user_statistics": ("user", USER_STATISTICS),
     "item_statistics": ("item", ITEM_STATISTICS),
 }
-SCALAR_STATISTICS: tuple[str, ...] = tuple(
-    field.name
-    for field in USER_STATISTICS
-    if field.name not in (*TIMES, "user_id") and not pa.types.is_list(field.type)
-)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,28 +1,38 @@
 """The one reader of online features. The service asks it for a user's history and statistics, aged to now.
 
-It goes through Feast's SDK in process: quick to ask, slow and large to import, so import this before the first request.
+It reads the online store's rows itself (online_rows.py): Feast's SDK would cost a worker some 300 MB and a request
+several milliseconds. What it answers is what Feast answers; tests hold the two against each other.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from feast import FeatureService, FeatureStore
+import pyarrow as pa
 
 from components.core.errors import FeatureStoreError
+from components.core.schemas import USER_HISTORY, USER_STATISTICS
 from components.core.settings import Settings
-from feature_repo.definitions import SCALAR_STATISTICS
-from feature_repo.layout import USER_SERVICE, FeastHome
-from feature_repo.store import repo_config
+from feature_repo.layout import FeastHome
+from feature_repo.online_rows import RowReader, UserRows, decode, open_rows
 
 USERS_A_READ = 500
 DAY = timedelta(days=1)
+KEYS = ("user_id", "event_timestamp", "created_timestamp")
+VIEWS = {
+    "user_history": tuple(name for name in USER_HISTORY.names if name not in KEYS),
+    "user_statistics": tuple(name for name in USER_STATISTICS.names if name not in KEYS),
+}
+SCALAR_STATISTICS: tuple[str, ...] = tuple(
+    name for name in VIEWS["user_statistics"] if not pa.types.is_list(USER_STATISTICS.field(name).type)
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +45,23 @@ class UserFeatures:
     history_items: Sequence[str]
     history_weights: npt.NDArray[np.float32]
     history_ages_days: npt.NDArray[np.float32]
-    recent_items: Sequence[str]
-    recent_times: Sequence[datetime]
     statistics: Mapping[str, float | None]
     """The scalar columns of USER_STATISTICS; None where a user has no such figure."""
-    category_shares: Mapping[str, float]
+    others: Mapping[str, bytes]
+    """The other columns as they are stored: who asks for one of the next three pays for it."""
+
+    @cached_property
+    def recent_items(self) -> Sequence[str]:
+        return _list(self.others, "recent_items")
+
+    @cached_property
+    def recent_times(self) -> Sequence[datetime]:
+        return _list(self.others, "recent_times")
+
+    @cached_property
+    def category_shares(self) -> Mapping[str, float]:
+        names, shares = _list(self.others, "top_categories"), _list(self.others, "top_category_shares")
+        return dict(zip(names, shares, strict=True))
 
 
 class OnlineFeatures:
@@ -48,7 +70,7 @@ class OnlineFeatures:
     def __init__(self, settings: Settings) -> None:
         self.home = FeastHome.of(settings)
         self._lock = threading.Lock()
-        self._opened: tuple[FeatureStore, FeatureService] | None = None
+        self._opened: RowReader | None = None
         self._opened_file: int | None = None
 
     def read(self, user_id: str, *, now: datetime) -> UserFeatures | None:
@@ -65,56 +87,58 @@ class OnlineFeatures:
             found.extend(self._read_batch(user_ids[start : start + USERS_A_READ], now))
         return found
 
-    def _read_batch(self, user_ids: Sequence[str], now: datetime) -> Iterable[UserFeatures | None]:
+    def _read_batch(self, user_ids: Sequence[str], now: datetime) -> list[UserFeatures | None]:
         try:
-            store, service = self._open()
-            columns = store.get_online_features(
-                features=service, entity_rows=[{"user_id": user_id} for user_id in user_ids]
-            ).to_dict(include_event_timestamps=True)
+            rows = self._open().read(user_ids)
+            return [_user_features(user_id, found, now) for user_id, found in zip(user_ids, rows, strict=True)]
         except Exception as error:
             # Each online store fails in its own types, and all of them mean: go on without, and open it anew.
-            self._opened = None
+            self._forget()
             raise FeatureStoreError(
-                f"The online feature store {self.home.online} cannot be read ({type(error).__name__}). "
+                f"The online feature store {self.home.online_name} cannot be read ({type(error).__name__}). "
                 "Run the features step, or check that the store is up."
             ) from error
-        return [_user_features(columns, row, now) for row in range(len(user_ids))]
 
-    def _open(self) -> tuple[FeatureStore, FeatureService]:
+    def _open(self) -> RowReader:
         """The opened store; opened again after a failure, and where the file was replaced.
 
-        The file is looked at on every read: SQLite would make an empty one, or go on with one that was deleted.
+        The file is looked at on every read: SQLite would go on with one that was deleted.
         """
-        inode = self.home.online.stat().st_ino
+        inode = self.home.online_file_id()
         with self._lock:
             if self._opened is None or inode != self._opened_file:
-                store = FeatureStore(config=repo_config(self.home))
-                self._opened = store, store.get_feature_service(USER_SERVICE)
+                self._opened = open_rows(self.home, VIEWS)
                 self._opened_file = inode
             return self._opened
 
+    def _forget(self) -> None:
+        # Not closed: another thread may be reading through it. What nobody holds closes itself.
+        with self._lock:
+            self._opened = None
 
-def _user_features(columns: dict[str, list[Any]], row: int, now: datetime) -> UserFeatures | None:
-    event_seconds = columns["history_items__ts"][row]
-    if not event_seconds:
+
+def _user_features(user_id: str, rows: UserRows, now: datetime) -> UserFeatures | None:
+    if "user_history" not in rows:
         return None
+    event_seconds, history = rows["user_history"]
+    _, known = rows.get("user_statistics", (0.0, {}))
     event_timestamp = datetime.fromtimestamp(event_seconds, UTC)
     # Never younger than they were: a clock behind the snapshot must not make ages negative.
     elapsed_days = max(now - event_timestamp, timedelta(0)) / DAY
-    statistics = {name: columns[name][row] for name in SCALAR_STATISTICS}
+    statistics = {name: decode(known[name]) if name in known else None for name in SCALAR_STATISTICS}
     if statistics["recency_days"] is not None:
         statistics["recency_days"] += elapsed_days
-    ages = np.asarray(columns["history_ages_days"][row] or [], np.float32)
     return UserFeatures(
-        user_id=columns["user_id"][row],
+        user_id=user_id,
         event_timestamp=event_timestamp,
-        history_items=columns["history_items"][row] or [],
-        history_weights=np.asarray(columns["history_weights"][row] or [], np.float32),
-        history_ages_days=ages + np.float32(elapsed_days),
-        recent_items=columns["recent_items"][row] or [],
-        recent_times=columns["recent_times"][row] or [],
+        history_items=_list(history, "history_items"),
+        history_weights=np.array(_list(history, "history_weights"), np.float32),
+        history_ages_days=np.array(_list(history, "history_ages_days"), np.float32) + np.float32(elapsed_days),
         statistics=statistics,
-        category_shares=dict(
-            zip(columns["top_categories"][row] or [], columns["top_category_shares"][row] or [], strict=True)
-        ),
+        others={**known, **history},
     )
+
+
+def _list(columns: Mapping[str, bytes], name: str) -> list[Any]:
+    """A stored list; empty where nothing is stored."""
+    return (decode(columns[name]) if name in columns else None) or []
