@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 
 from components.model.bundle import Bundle
-from components.model.histories import Histories
-from components.model.ranking import NO_ITEM, top_k
-from components.model.rules import ListRules, ruled_top_k
+from components.model.retrieval import Ranked as Retrieved
+from components.model.rules import NO_LIST_RULES, ListRules
 from serving.errors import RequestError
 from serving.schemas import ListConditions
 
@@ -115,25 +114,26 @@ class Exploration:
 
 def rank(
     bundle: Bundle,
-    scores_1I: Tensor,
+    best: Callable[[int, ListRules], Retrieved],
     request: ListConditions,
     *,
-    histories: Histories | None,
-    allowed: Tensor | None,
     exploration: Exploration,
     seed: int,
-) -> Ranked:
-    """The list of one user. `histories` are left out of it; None: they compete too. The same seed, the same list."""
-    num_items = scores_1I.shape[1]
+) -> tuple[Ranked, Retrieved]:
+    """The list of one user, and the same as the retrieval found it. The same seed, the same list.
+
+    Args:
+        best: the k best items under the given rules.
+    """
+    num_items = len(bundle.items)
     k = min(request.k, num_items)
     if not request.diversity and not exploration.share:
-        items_1k, values_1k = ruled_top_k(scores_1I, bundle.rules, k=k, histories=histories, allowed=allowed)
-        return as_ranked(items_1k[0], values_1k[0])
+        found = best(k, bundle.rules)
+        return Ranked(found.items.tolist(), found.scores.tolist()), found
     width = max(POOL_A_PLACE * k, SMALLEST_POOL)
     while True:
-        items_1C, values_1C = top_k(scores_1I, k=min(width, num_items), histories=histories, allowed=allowed)
-        is_item_C = items_1C[0] != NO_ITEM
-        pool_C, values_C = items_1C[0][is_item_C].numpy(), values_1C[0][is_item_C].double().numpy()
+        found = best(min(width, num_items), NO_LIST_RULES)
+        pool_C, values_C = found.items, found.scores.astype(np.float64)
         places = diverse(bundle.scorer.target_ID[pool_C].numpy(), pool_C, values_C, bundle.rules, request)
         if len(places) == k or len(pool_C) < min(width, num_items) or width >= num_items:
             break
@@ -141,13 +141,8 @@ def rank(
     propensity = 1.0
     if exploration.share:
         places, propensity = explored(places, pool_C, values_C, bundle.rules, exploration=exploration, seed=seed)
-    return Ranked([int(pool_C[place]) for place in places], [float(values_C[place]) for place in places], propensity)
-
-
-def as_ranked(items_k: Tensor, values_k: Tensor) -> Ranked:
-    """A row of `ruled_top_k`, without its empty places."""
-    items = [item for item in items_k.tolist() if item != NO_ITEM]
-    return Ranked(items, values_k.tolist()[: len(items)])
+    found = found.only(places)
+    return Ranked(found.items.tolist(), found.scores.tolist(), propensity), found
 
 
 def diverse(

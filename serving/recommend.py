@@ -7,22 +7,23 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from components.model.bundle import Bundle
-from components.model.explain import explain_from_terms, similar
-from components.model.histories import Histories
-from components.model.rules import ruled_top_k
+from components.model.explain import Explanation, explain_listed, similar
+from components.model.retrieval import Ranked as Retrieved
+from components.model.retrieval import Retrieval
+from components.model.rules import ListRules
 from components.model.score import REPEAT
 from serving.errors import RequestError, UnknownItemError
 from serving.fresh import FreshEvent
 from serving.known import Known, histories_of, know, statistics_of
-from serving.lists import Exploration, Filters, ListStatistics, Ranked, as_ranked, rank
+from serving.lists import Exploration, Filters, ListStatistics, Ranked, rank
 from serving.online import OnlineUser
 from serving.schemas import (
     BatchRequest,
@@ -41,8 +42,6 @@ from serving.schemas import (
 )
 
 NO_EXPLORATION = Exploration()
-# Users times items scored at once: a matrix of 16 MB, of which the terms need a handful.
-SCORES_AT_ONCE = 4_000_000
 
 
 class Recommender:
@@ -64,6 +63,7 @@ class Recommender:
         self.exploration = exploration
         items = bundle.items
         self.filters = Filters(bundle)
+        self.retrieval = Retrieval(bundle.scorer, run_limit=bundle.run_limit)
         self._search_texts = [
             f"{items.display(index)}\n{item_id}".casefold() for index, item_id in enumerate(items.item_ids)
         ]
@@ -92,23 +92,10 @@ class Recommender:
             now=self.clock(),
             max_history=self.max_history,
         )
-        histories = histories_of([known])
-        # The terms once: their sum is the score, and the reasons are read from them.
-        terms = self.bundle.scorer.terms(
-            histories, statistics_of([known], self.bundle.statistics_names), include_seen=request.include_seen
-        )
-        scores = torch.stack([term.expand(1, -1) for term in terms.values()]).sum(dim=0)
         list_id = list_id or new_list_id()
-        ranked = rank(
-            self.bundle,
-            scores,
-            request,
-            histories=None if request.include_seen else histories,
-            allowed=self.filters.allowed(request),
-            exploration=self.exploration,
-            seed=int(list_id, 16),
-        )
-        return self._answer(known, ranked, list_id, degraded, histories, terms if request.reasons else None)
+        allowed = self.filters.allowed(request)
+        ranked, found = self._ranked(known, request, None if allowed is None else allowed.numpy(), list_id)
+        return self._answer(known, ranked, list_id, degraded, found if request.reasons else None)
 
     @torch.inference_mode()
     def recommend_many(
@@ -127,46 +114,42 @@ class Recommender:
             know((), user, events, index=index, now=now, max_history=self.max_history)
             for user, events in zip(users, fresh, strict=True)
         ]
-        rows = max(1, SCORES_AT_ONCE // max(len(self.bundle.items), 1))
+        allowed_I = None if allowed is None else allowed.numpy()
+        users_BD = self.retrieval.user_vectors(histories_of(known), statistics_of(known, self.bundle.statistics_names))
         answers: list[RecommendAnswer] = []
-        for start in range(0, len(known), rows):
-            answers.extend(self._many(request, known[start : start + rows], allowed, degraded))
+        for one, user_D in zip(known, users_BD, strict=True):
+            list_id = new_list_id()
+            ranked, found = self._ranked(one, request, allowed_I, list_id, user_D=user_D)
+            answers.append(self._answer(one, ranked, list_id, degraded, found if request.reasons else None))
         return answers
 
-    def _many(
-        self, request: BatchRequest, known: Sequence[Known], allowed: Tensor | None, degraded: Sequence[str]
-    ) -> Iterator[RecommendAnswer]:
-        histories = histories_of(known)
-        statistics = statistics_of(known, self.bundle.statistics_names)
-        terms: dict[str, Tensor] | None = None
-        if request.reasons:
-            terms = self.bundle.scorer.terms(histories, statistics, include_seen=request.include_seen)
-            scores = torch.stack([term.expand(len(known), -1) for term in terms.values()]).sum(dim=0)
-        else:
-            scores = self.bundle.scorer.score(histories, statistics, include_seen=request.include_seen)
-        left_out = None if request.include_seen else histories
-        ids = [new_list_id() for _ in known]
-        if request.diversity or self.exploration.share:
-            ranked = [
-                rank(
-                    self.bundle,
-                    scores[row : row + 1],
-                    request,
-                    histories=None if left_out is None else left_out.rows(slice(row, row + 1)),
-                    allowed=allowed,
-                    exploration=self.exploration,
-                    seed=int(list_id, 16),
-                )
-                for row, list_id in enumerate(ids)
-            ]
-        else:
-            k = min(request.k, scores.shape[1])
-            found = ruled_top_k(scores, self.bundle.rules, k=k, histories=left_out, allowed=allowed)
-            ranked = [as_ranked(*row) for row in zip(*found, strict=True)]
-        for row, (one, list_id) in enumerate(zip(ranked, ids, strict=True)):
-            only = slice(row, row + 1)
-            own = {name: term if len(term) == 1 else term[only] for name, term in terms.items()} if terms else None
-            yield self._answer(known[row], one, list_id, degraded, histories.rows(only) if own else histories, own)
+    def _ranked(
+        self,
+        known: Known,
+        request: RecommendRequest | BatchRequest,
+        allowed_I: npt.NDArray[np.bool_] | None,
+        list_id: str,
+        *,
+        user_D: npt.NDArray[np.float32] | None = None,
+    ) -> tuple[Ranked, list[Explanation]]:
+        """The list, and why each of its items is there, where that is asked for. `user_D`: where it is known."""
+        histories = histories_of([known])
+        if user_D is None:
+            user_D = self.retrieval.user_vectors(histories, statistics_of([known], self.bundle.statistics_names))[0]
+
+        def best(k: int, rules: ListRules) -> Retrieved:
+            return self.retrieval.rank_known(
+                histories,
+                user_D,
+                k=k,
+                include_seen=request.include_seen,
+                allowed=allowed_I,
+                rules=rules,
+                with_lifts=request.reasons,
+            )
+
+        ranked, found = rank(self.bundle, best, request, exploration=self.exploration, seed=int(list_id, 16))
+        return ranked, explain_listed(self.bundle, found) if request.reasons else []
 
     def _answer(
         self,
@@ -174,15 +157,14 @@ class Recommender:
         ranked: Ranked,
         list_id: str,
         degraded: Sequence[str],
-        histories: Histories,
-        terms: dict[str, Tensor] | None,
+        why: Sequence[Explanation] | None,
     ) -> RecommendAnswer:
-        """`terms` and `histories` of this one user; None: no reasons."""
+        """`why` of each item; None: no reasons."""
         return RecommendAnswer(
             list_id=list_id,
             items=[
-                self._item_of_list(index, score, None if terms is None else (histories, terms))
-                for index, score in zip(ranked.items, ranked.scores, strict=True)
+                self._item_of_list(index, score, why[place] if why else None)
+                for place, (index, score) in enumerate(zip(ranked.items, ranked.scores, strict=True))
             ],
             bundle=self.bundle.sha256,
             source=known.source,
@@ -246,16 +228,13 @@ class Recommender:
         first = self.bundle.items.item_ids[0]
         self.recommend(RecommendRequest(items=[first], k=1), None)
 
-    def _item_of_list(
-        self, index: int, score: float, why: tuple[Histories, dict[str, Tensor]] | None
-    ) -> RecommendedItem:
-        reasons: list[str] = []
-        shares: dict[str, float] = {}
-        if why is not None:
-            explanation = explain_from_terms(self.bundle, *why, index)
-            reasons = [explanation.sentence] if explanation.sentence else []
-            shares = {name: float(share) for name, share in explanation.shares.items()}
-        return RecommendedItem(score=score, reasons=reasons, shares=shares, **self._item(index).model_dump())
+    def _item_of_list(self, index: int, score: float, why: Explanation | None) -> RecommendedItem:
+        return RecommendedItem(
+            score=score,
+            reasons=[why.sentence] if why and why.sentence else [],
+            shares=why.shares if why else {},
+            **self._item(index).model_dump(),
+        )
 
     def _check(self, request: ListConditions) -> None:
         self._check_length(request.k)

@@ -83,6 +83,8 @@ class Bundle:
         self.items = items
         self.scorer = scorer
         self.rules = rules  # every list that is served or judged keeps them
+        # How much of the retrieval's layout is looked at; a bundle that says nothing is exact.
+        self.run_limit: int | None = facts.get("retrieval", {}).get("run_limit")
         self.statistics_names: tuple[str, ...] = scorer.scaling.names
         self.golden = Golden.from_json(facts["golden"])
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -11,6 +14,8 @@ from components.model.attributes import UNKNOWN
 from components.model.bundle import Bundle
 from components.model.histories import Histories
 from components.model.ranking import NO_ITEM
+from components.model.retrieval import Ranked
+from components.model.retrieval_terms import hits_of
 from components.model.rules import ruled_top_k
 from components.model.score import REPEAT, SIMILARITY
 
@@ -36,12 +41,48 @@ def explain(
 
 def explain_from_terms(bundle: Bundle, history: Histories, terms: dict[str, Tensor], item: int) -> Explanation:
     """As `explain`, where the caller has computed the weighted terms already."""
-    lifts = {name: float(term[0, item] - term.mean()) for name, term in terms.items()}
-    positive = {name: max(lift, 0.0) for name, lift in lifts.items()}
-    total = sum(positive.values())
-    shares = {name: lift / total for name, lift in positive.items()} if total > 0 else {}
+    shares = _shares({name: float(term[0, item] - term.mean()) for name, term in terms.items()})
     because = _because(bundle, history, item)
     return Explanation(shares=shares, because=because, sentence=_sentence(bundle, shares, because, item))
+
+
+def _shares(lifts: Mapping[str, float]) -> dict[str, float]:
+    positive = {name: max(lift, 0.0) for name, lift in lifts.items()}
+    total = sum(positive.values())
+    return {name: lift / total for name, lift in positive.items()} if total > 0 else {}
+
+
+def explain_listed(bundle: Bundle, ranked: Ranked) -> list[Explanation]:
+    """As `explain`, for every item of a list of the retrieval's, from what it kept of the user."""
+    pull = ranked.user.filter
+    explanations = []
+    for place, hit_E in enumerate(hits_of(ranked.items, pull.items_E)):
+        item = int(ranked.items[place])
+        shares = _shares({name: float(lift_k[place]) for name, lift_k in ranked.lifts.items()})
+        because: list[tuple[int, float]] = []
+        if len(hit_E) and bool(pull.pull_E[hit_E].any()):
+            history = ranked.user.history_N[pull.from_E[hit_E]]
+            because = _strongest(history, pull.pull_E[hit_E], ranked.row_means_I[history])
+        elif len(ranked.user.history_N):
+            history = ranked.user.history_N
+            scorer = bundle.scorer
+            cosine_N = scorer.history_ID.numpy()[history] @ scorer.target_ID.numpy()[item]
+            because = _strongest(history, ranked.user.strengths_N * cosine_N.clip(min=0), None)
+        sentence = _sentence(bundle, shares, because, item)
+        explanations.append(Explanation(shares=shares, because=because, sentence=sentence))
+    return explanations
+
+
+def _strongest(
+    history: npt.NDArray[np.int64], pull: npt.NDArray[np.float32], means: npt.NDArray[np.float32] | None
+) -> list[tuple[int, float]]:
+    """The history items of the greatest lift, pull over mean, each with its part of the whole pull."""
+    total = float(pull.sum())
+    if total <= 0:
+        return []
+    lift = pull if means is None else pull / np.maximum(means, np.float32(1e-12))
+    best = np.argsort(-lift, kind="stable")[:BECAUSE].tolist()
+    return [(int(history[n]), float(pull[n]) / total) for n in best if pull[n] > 0]
 
 
 def similar(bundle: Bundle, item: int, *, k: int) -> list[tuple[int, float]]:

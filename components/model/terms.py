@@ -51,7 +51,7 @@ class CountedTerms:
             "popularity": torch.log1p(popularity.ever_I)[None, :],
             "recent_popularity": torch.log1p(popularity.recent_I)[None, :],
         }
-        self._priors = {name: self._prior(name) for name in attributes.affinity_names}
+        self.priors = {name: self._prior(name) for name in attributes.affinity_names}
 
     def to(self, device: torch.device) -> CountedTerms:
         return CountedTerms(
@@ -69,7 +69,7 @@ class CountedTerms:
         """-> name -> (B, I), or (1, I) where it is the same for every user."""
         strengths_N = histories.strengths(half_life_days=self.half_life_days)
         terms = {"filter": self._filter(histories, strengths_N)}
-        for name, prior_V in self._priors.items():
+        for name, prior_V in self.priors.items():
             terms[f"affinity_{name}"] = self._affinity(histories, strengths_N, name, prior_V)
         return {**terms, **self._constant}
 

@@ -1,0 +1,281 @@
+"""The whole score of components/model/score.py, arranged for one user at a time.
+
+    score(u, i) / s = static_i + w_sim cos(u, i) / τ + Σ_groups affinity_u[combination_i] + filter_ui + repeat_ui
+
+static_i is the same for everybody: popularity, and the filter's floor, which is its value wherever a user's history
+leads nowhere. An affinity depends on an item's codes alone, so attributes are put into groups of which few combinations
+occur, and a user's affinities are worked out once a combination. The filter and the repeats speak of few items. s is
+`ScoreWeights.repeat_scale` where seen items compete.
+
+Legend of shape suffixes: I items by index, P items by place: in the order of static_i, the greatest first; D
+dimensions, V values of an attribute, U combinations of a group, N items of the history, E entries of their filter
+rows, C the distinct places that these lead to, the history's own among them, ascending.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from components.model.attributes import UNKNOWN
+from components.model.histories import Histories
+from components.model.score import REPEAT, SIMILARITY, Scorer
+from components.model.terms import AFFINITY_PRIOR, FILTER_FLOOR, REPEAT_FLOOR, REPEAT_HALF_LIFE_DAYS
+
+FILTER = "filter"
+POPULARITIES = ("popularity", "recent_popularity")
+LOG_FLOOR = math.log(FILTER_FLOOR)
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterPull:
+    """Where a history leads."""
+
+    items_E: npt.NDArray[np.int32]
+    from_E: Ints
+    """The item of the history, by its position there, that an entry comes from."""
+    pull_E: Floats
+    """Strength of that item times its filter value."""
+    places_C: npt.NDArray[np.int32]
+    log_C: Floats
+    """The filter's term, unweighted: log(Σ pull / rms + floor)."""
+    mean: float
+    """Mean of the term over all items."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UserTerms:
+    """What the terms say of one user. All but the filter's are weighted; none has the scale yet."""
+
+    user_D: Floats
+    """Unit user vector times w_sim / τ."""
+    lifts: Mapping[str, Floats]
+    """Affinity of each value (V,), by attribute."""
+    affinities: Sequence[Floats]
+    """Sum of them for each combination (U,), by group."""
+    filter: FilterPull
+    history_N: Ints
+    own_N: Ints
+    """Where the history's items stand among the places that it leads to."""
+    strengths_N: Floats
+    repeat_N: Floats | None
+    """Of the history's items; None where seen items do not compete."""
+    scale: float
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Attributes of which few combinations occur."""
+
+    names: tuple[str, ...]
+    codes_UA: Ints
+    combination_P: npt.NDArray[np.int32]
+
+
+class TermTables:
+    """What of the terms does not depend on the user."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self.scorer = scorer
+        self.num_items = scorer.num_items
+        counted, weights = scorer.counted, scorer.weights.terms
+        self.similarity_weight = weights.get(SIMILARITY, 0.0) / scorer.temperature
+        self.filter_weight = np.float32(weights.get(FILTER, 0.0))
+        users = zip(POPULARITIES, (counted.popularity.ever_I, counted.popularity.recent_I), strict=True)
+        self.popularity = {
+            name: (weights.get(name, 0.0) * np.log1p(users_I.numpy())).astype(np.float32) for name, users_I in users
+        }
+        self._popularity_means = {name: float(term.mean(dtype=np.float64)) for name, term in self.popularity.items()}
+        static_I = sum(self.popularity.values(), np.full(self.num_items, self.filter_weight * LOG_FLOOR, np.float32))
+        self.order_P: Ints = np.argsort(-static_I, kind="stable")
+        self.place_I: npt.NDArray[np.int32] = np.empty(self.num_items, np.int32)  # half the memory sorts twice as fast
+        self.place_I[self.order_P] = np.arange(self.num_items)
+        self.static_P: Floats = static_I[self.order_P]
+        self._falling_P: Floats = -self.static_P  # ascending, for a search
+        rows = counted.filter_rows
+        self._indptr, self._indices, self._values = rows.indptr.numpy(), rows.indices.numpy(), rows.values.numpy()
+        self.row_means_I: Floats = rows.row_means.numpy()
+        self._target_ID: Floats = scorer.target_ID.numpy()
+        # A run of (D, I) is read in order, several times quicker than rows of (I, D).
+        self._target_DP: Floats = np.ascontiguousarray(self._target_ID[self.order_P].T)
+        self._mean_target_D = self._target_ID.mean(axis=0, dtype=np.float64).astype(np.float32)
+        self._longest_target = float(np.sqrt(np.einsum("id,id->i", self._target_ID, self._target_ID).max(initial=0)))
+        attributes = counted.attributes
+        self.affinities = tuple(name for name in attributes.affinity_names if weights.get(f"affinity_{name}", 0.0))
+        self.codes = {name: attributes.codes(name).numpy().astype(np.int32) for name in self.affinities}
+        self.value_shares = {
+            name: np.bincount(codes_I, minlength=attributes.size(name)).astype(np.float32) / max(self.num_items, 1)
+            for name, codes_I in self.codes.items()
+        }
+        self.groups = self._grouped()
+
+    def of_user(self, histories: Histories, user_D: Floats, zeros_P: Floats, *, include_seen: bool) -> UserTerms:
+        """`histories` of one user, `user_D` their unit vector; `zeros_P` is all zero, and left so."""
+        history_N = histories.items.numpy()
+        strengths_N = histories.strengths(half_life_days=self.scorer.counted.half_life_days).numpy()
+        lifts = {name: self._lift(name, history_N, strengths_N) for name in self.affinities}
+        weights = self.scorer.weights
+        pull = self._pull(history_N, strengths_N, zeros_P)
+        return UserTerms(
+            user_D=user_D * np.float32(self.similarity_weight),
+            lifts=lifts,
+            affinities=[_sum(group, lifts) for group in self.groups],
+            filter=pull,
+            history_N=history_N,
+            own_N=np.searchsorted(pull.places_C, self.place_I[history_N]),
+            strengths_N=strengths_N,
+            repeat_N=_repeat(histories) * np.float32(weights.repeat) if include_seen else None,
+            scale=weights.repeat_scale if include_seen else 1.0,
+        )
+
+    def score_led_to(self, user: UserTerms) -> Floats:
+        """(C,) scores, over the scale, of what the history leads to."""
+        places_C, pull = user.filter.places_C, user.filter
+        total_C: Floats = self._target_ID[self.order_P[places_C]] @ user.user_D
+        total_C += self.static_P[places_C]
+        total_C += (pull.log_C - np.float32(LOG_FLOOR)) * self.filter_weight
+        for group, affinity_U in zip(self.groups, user.affinities, strict=True):
+            total_C += affinity_U.take(group.combination_P[places_C])
+        if user.repeat_N is not None:
+            total_C[user.own_N] += user.repeat_N / np.float32(user.scale)
+        return total_C
+
+    def score_run(self, user: UserTerms, first: int, end: int) -> Floats:
+        """The same of the places from `first` on, as if the history led nowhere."""
+        total: Floats = user.user_D @ self._target_DP[:, first:end]
+        total += self.static_P[first:end]
+        for group, affinity_U in zip(self.groups, user.affinities, strict=True):
+            total += affinity_U.take(group.combination_P[first:end])
+        return total
+
+    def reach(self, user: UserTerms) -> float:
+        """The most that similarity and affinities can add to what everybody gets."""
+        similarity = float(np.linalg.norm(user.user_D)) * self._longest_target
+        return similarity + sum(float(affinity_U.max()) for affinity_U in user.affinities)
+
+    def run_above(self, static: float) -> int:
+        """How many places hold at least so much for everybody."""
+        return int(np.searchsorted(self._falling_P, np.float32(-static), side="right"))
+
+    def lifts_of(self, user: UserTerms, items: Ints) -> dict[str, Floats]:
+        """What each term adds to the given items above the average item; names in the order of `Scorer.terms`."""
+        scale = np.float32(user.scale)
+        target_kD = self._target_ID[items]
+        found = {
+            SIMILARITY: (target_kD - self._mean_target_D) @ user.user_D * scale,
+            FILTER: self._filter_of(user, items) * scale,
+        }
+        for name in self.scorer.counted.attributes.affinity_names:
+            lift_V = user.lifts.get(name)
+            found[f"affinity_{name}"] = (
+                np.zeros(len(items), np.float32)
+                if lift_V is None
+                else (lift_V[self.codes[name][items]] - lift_V @ self.value_shares[name]) * scale
+            )
+        for name, term_I in self.popularity.items():
+            found[name] = (term_I[items] - np.float32(self._popularity_means[name])) * scale
+        if user.repeat_N is not None:
+            own = dict(zip(user.history_N.tolist(), user.repeat_N.tolist(), strict=True))
+            mean = float(user.repeat_N.sum()) / self.num_items
+            found[REPEAT] = np.array([own.get(item, 0.0) - mean for item in items.tolist()], np.float32)
+        return found
+
+    def _filter_of(self, user: UserTerms, items: Ints) -> Floats:
+        pull, places_k = user.filter, self.place_I[items]
+        log_k = np.full(len(items), LOG_FLOOR, np.float32)
+        if len(pull.places_C):
+            at_k = np.searchsorted(pull.places_C, places_k).clip(max=len(pull.places_C) - 1)
+            is_led_to_k = pull.places_C[at_k] == places_k
+            log_k[is_led_to_k] = pull.log_C[at_k[is_led_to_k]]
+        return (log_k - np.float32(pull.mean)) * self.filter_weight
+
+    def _lift(self, name: str, history_N: Ints, strengths_N: Floats) -> Floats:
+        prior_V = self.scorer.counted.priors[name].numpy()
+        counts_V = np.bincount(self.codes[name][history_N], weights=strengths_N, minlength=len(prior_V))
+        counts_V = counts_V.astype(np.float32)
+        share_V = (counts_V + AFFINITY_PRIOR * prior_V) / (counts_V.sum() + AFFINITY_PRIOR)
+        lift_V: Floats = np.log(share_V / prior_V) * np.float32(self.scorer.weights.terms[f"affinity_{name}"])
+        lift_V[UNKNOWN] = 0
+        return lift_V
+
+    def _pull(self, history_N: Ints, strengths_N: Floats, zeros_P: Floats) -> FilterPull:
+        first_N = self._indptr[history_N]
+        lengths_N = self._indptr[history_N + 1] - first_N
+        ends_N = np.cumsum(lengths_N)
+        entry_E = np.arange(int(ends_N[-1]) if len(ends_N) else 0)
+        entry_E += np.repeat(first_N - (ends_N - lengths_N), lengths_N)
+        items_E = self._indices[entry_E]
+        pull_E = self._values[entry_E] * np.repeat(strengths_N, lengths_N)
+        places_E = self.place_I[items_E]
+        np.add.at(zeros_P, places_E, pull_E)
+        places_C = _distinct(np.concatenate([places_E, self.place_I[history_N]]))
+        raw_C = zeros_P[places_C]
+        zeros_P[places_C] = 0
+        rms = max(math.sqrt(float(raw_C @ raw_C) / self.num_items), 1e-12)
+        log_C = np.log(raw_C / np.float32(rms) + np.float32(FILTER_FLOOR))
+        return FilterPull(
+            items_E=items_E,
+            from_E=np.repeat(np.arange(len(history_N)), lengths_N),
+            pull_E=pull_E,
+            places_C=places_C,
+            log_C=log_C,
+            mean=LOG_FLOOR + float((log_C - np.float32(LOG_FLOOR)).sum(dtype=np.float64)) / self.num_items,
+        )
+
+    def _grouped(self) -> list[_Group]:
+        """Attributes, those with few values first, in groups of at most an eighth as many combinations as items."""
+        groups: list[_Group] = []
+        most = max(self.num_items // 8, 1)
+        for name in sorted(self.affinities, key=lambda name: len(self.value_shares[name])):
+            codes_P = self.codes[name][self.order_P]
+            if groups:
+                last = groups[-1]
+                key_P = last.combination_P.astype(np.int64) * len(self.value_shares[name]) + codes_P
+                found_U, first_U, key_P = np.unique(key_P, return_index=True, return_inverse=True)
+                if len(found_U) <= most:
+                    codes_UA = np.column_stack([last.codes_UA[last.combination_P[first_U]], codes_P[first_U]])
+                    groups[-1] = _Group((*last.names, name), codes_UA, key_P.astype(np.int32))
+                    continue
+            alone_U1 = np.arange(len(self.value_shares[name]), dtype=np.int64)[:, None]
+            groups.append(_Group((name,), alone_U1, codes_P))
+        return groups
+
+
+def hits_of(items: Ints, items_E: npt.NDArray[np.int32]) -> list[Ints]:
+    """The entries that name each of a few distinct items, in order."""
+    if not len(items):
+        return []
+    order = np.argsort(items)
+    place_E = np.minimum(np.searchsorted(items, items_E, sorter=order), len(items) - 1)
+    hit_E = np.flatnonzero(items[order[place_E]] == items_E)
+    listed = order[place_E[hit_E]]
+    by_item = np.argsort(listed, kind="stable")
+    return np.split(hit_E[by_item], np.searchsorted(listed[by_item], np.arange(1, len(items))))
+
+
+def _sum(group: _Group, lifts: Mapping[str, Floats]) -> Floats:
+    parts = [lifts[name].take(group.codes_UA[:, column]) for column, name in enumerate(group.names)]
+    total: Floats = sum(parts[1:], parts[0])
+    return total
+
+
+def _distinct(places: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """Ascending. numpy's `unique` takes ten times as long."""
+    ascending = np.sort(places)
+    is_first = np.ones(len(ascending), dtype=bool)
+    np.not_equal(ascending[1:], ascending[:-1], out=is_first[1:])
+    return ascending[is_first]
+
+
+def _repeat(histories: Histories) -> Floats:
+    """As `CountedTerms.repeat`, for the history's items alone -> (N,)."""
+    decay_N = np.exp2(-histories.ages_days.numpy().clip(min=0) / np.float32(REPEAT_HALF_LIFE_DAYS))
+    counted_N: Floats = np.log1p(histories.weights.numpy() * decay_N / np.float32(REPEAT_FLOOR))
+    return counted_N
