@@ -215,6 +215,14 @@ BOARD = Board(
                     shape="name",
                 ),
                 Panel(
+                    title="Last rollout",
+                    about="How it ended, or that it runs: the alert BasketweaveRolloutAborted.",
+                    queries=[
+                        Query("max by (project, outcome) (basketweave_rollout_outcome) == 1", "{{project}} {{outcome}}")
+                    ],
+                    shape="name",
+                ),
+                Panel(
                     title="Shadow overlap",
                     about="Share of the champion's list that the challenger, answering unseen, has too.",
                     queries=[Query(_mean("basketweave_shadow_overlap"), "overlap")],

@@ -72,6 +72,14 @@ METRICS: Mapping[str, Metric] = {
         Metric("basketweave_quarantined_rows", "Rows that validate put aside, by reason.", ("reason",)),
         Metric("basketweave_source_last_day_timestamp_seconds", "Beginning of the last day with events."),
         Metric("basketweave_checks", "Checks of the data by how they ended.", ("outcome",)),
+        # Of drift: monitor, and the DAG `monitoring`.
+        Metric("basketweave_drift_value", "Each measure of drift in its newest window or run.", ("measure",)),
+        Metric("basketweave_drift_threshold", "The limit that is nearest to the measure's value.", ("measure",)),
+        Metric("basketweave_drift_alarm", "1 where the measure is beyond its limits, else 0.", ("measure",)),
+        Metric("basketweave_drift_alarmed_windows", "Windows in a row, up to the newest, that have alarmed."),
+        Metric("basketweave_drift_retrain_requests", "Retrains that drift has asked for, the last 200 at most."),
+        # Of rollouts: deploy, and the DAG `rollout`.
+        Metric("basketweave_rollout_outcome", "1 for how the last rollout ended, or runs, else 0.", ("outcome",)),
         # Of the gate: evaluate.
         Metric("basketweave_evaluation_verdict", "1 for the last evaluation's verdict, else 0.", ("verdict",)),
         Metric("basketweave_evaluation_gate_failed", "1 where the gate stood in the last bundle's way.", ("gate",)),

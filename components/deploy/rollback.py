@@ -24,7 +24,7 @@ from components.core.rollout import (
 )
 from components.core.settings import Settings
 from components.core.store import Store
-from components.deploy.rollout_record import Outcome, read_record, write_record
+from components.deploy.rollout_record import Outcome, publish_outcome, read_record, write_record
 
 POLL_SECONDS = 0.1
 
@@ -85,6 +85,7 @@ def roll_back(
         if rollout is not None:
             outcome: Outcome = "rolled back" if must_move else "aborted"
             _note_end(store, rollout.id, outcome=outcome, reason=reason)
+            publish_outcome(settings, outcome)
     return RolledBack(
         bundle=target,
         barred=tuple(sorted(taken_back)),

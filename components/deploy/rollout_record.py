@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from components.core.artifact import ArtifactRef
 from components.core.errors import ArtifactError
+from components.core.pipeline_metrics import Sample, publish
+from components.core.settings import Settings
 from components.core.store import Store
 from components.deploy.decision import Look
 
@@ -78,6 +80,14 @@ def read_record(store: Store, rollout_id: str) -> RolloutRecord:
         raise ArtifactError(
             f"{store.uri(record_path(rollout_id))} cannot be read. Run 'basketweave rollback', which ends the rollout."
         ) from error
+
+
+def publish_outcome(settings: Settings, outcome: Outcome) -> None:
+    """Tell Prometheus how the last rollout stands."""
+    samples = [
+        Sample("basketweave_rollout_outcome", {"outcome": one}, float(one == outcome)) for one in get_args(Outcome)
+    ]
+    publish(settings, group="rollout", samples=samples)
 
 
 def write_record(store: Store, record: RolloutRecord) -> None:

@@ -30,7 +30,7 @@ from components.core.store import Store
 from components.deploy.decision import Look, judge, plan
 from components.deploy.registry import Registry
 from components.deploy.rollback import RolloutOverError, restore_registry, roll_back
-from components.deploy.rollout_record import Outcome, RolloutRecord, read_record, write_record
+from components.deploy.rollout_record import Outcome, RolloutRecord, publish_outcome, read_record, write_record
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +88,7 @@ def begin(settings: Settings) -> tuple[str | None, str]:
         )
         write_record(store, record.happened(now, "shadow begins: the challenger answers unseen"))
         write_rollout(store, rollout)
+        publish_outcome(settings, "running")
     return rollout.id, f"rollout {rollout.id}: {bundle.sha256[:12]} beside {pointer.bundle.sha256[:12]}"
 
 
@@ -143,6 +144,7 @@ def leave(settings: Settings, rollout: Rollout, reason: str) -> None:
         end_rollout(store)
         withdraw_candidate(store, rollout.challenger.sha256)
         write_record(store, read_record(store, rollout.id).ended(wall_clock(), outcome, reason))
+        publish_outcome(settings, outcome)
     if outcome == "ended":
         Registry(settings).stand_down(rollout.challenger.sha256)
 
@@ -169,7 +171,7 @@ def promote(settings: Settings, rollout_id: str) -> str:
         withdraw_candidate(store, challenger.sha256)
         if stages[-1].stage != "watch":
             end_rollout(store)
-            _promoted(store, rollout_id, "in production, not watched")
+            _promoted(settings, store, rollout_id, "in production, not watched")
     Registry(settings).crown(challenger.sha256)
     return f"bundle {challenger.sha256[:12]} is in production"
 
@@ -180,11 +182,12 @@ def finish(settings: Settings, rollout_id: str, reason: str) -> None:
     with store.lock("deploy", doing="deploying", timeout_seconds=LOCK_SECONDS):
         _running(store, rollout_id)
         end_rollout(store)
-        _promoted(store, rollout_id, reason)
+        _promoted(settings, store, rollout_id, reason)
 
 
-def _promoted(store: Store, rollout_id: str, reason: str) -> None:
+def _promoted(settings: Settings, store: Store, rollout_id: str, reason: str) -> None:
     write_record(store, read_record(store, rollout_id).ended(wall_clock(), "promoted", reason))
+    publish_outcome(settings, "promoted")
 
 
 def _running(store: Store, rollout_id: str) -> Rollout:

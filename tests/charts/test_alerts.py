@@ -59,6 +59,9 @@ WELL = {
     "kept": pipeline("basketweave_source_rows", "980x60", ',step="validate",outcome="kept"'),
     "put aside": pipeline("basketweave_source_rows", "20x60", ',step="validate",outcome="quarantined"'),
     "price": pipeline("basketweave_run_cost", "4.5x60", ',currency="EUR"'),
+    "even": pipeline("basketweave_drift_alarm", "0x60", ',measure="price_psi"'),
+    "through": pipeline("basketweave_rollout_outcome", "1x60", ',outcome="promoted"'),
+    "no end": pipeline("basketweave_rollout_outcome", "0x60", ',outcome="aborted"'),
 }
 # What goes wrong -> the series that say so, in place of those of the same name above.
 BROKEN: dict[str, dict[str, Series]] = {
@@ -94,6 +97,11 @@ BROKEN: dict[str, dict[str, Series]] = {
     },
     "BasketweaveQuarantine": {
         "put aside": pipeline("basketweave_source_rows", "80x60", ',step="validate",outcome="quarantined"'),
+    },
+    "BasketweaveDrift": {"even": pipeline("basketweave_drift_alarm", "1x60", ',measure="price_psi"')},
+    "BasketweaveRolloutAborted": {
+        "through": pipeline("basketweave_rollout_outcome", "0x60", ',outcome="promoted"'),
+        "no end": pipeline("basketweave_rollout_outcome", "1x60", ',outcome="aborted"'),
     },
     "BasketweaveCost": {"price": pipeline("basketweave_run_cost", "5.5x60", ',currency="EUR"')},
 }
