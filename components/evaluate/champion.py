@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from components.core.split import TimeSplit
 from components.core.store import Store
 from components.evaluate.contest import CHAMPION, NEW_ITEMS
 from components.evaluate.rules import ChampionState, Opponent
+from components.evaluate.vectors import misplaced_in
 from components.inputs.users import read_histories, read_statistics
 from components.model.bundle import Bundle, verified_manifest
 from components.model.histories import Histories
@@ -40,9 +41,11 @@ class Champion:
     ref: ArtifactRef | None = None
     bundle: Bundle | None = None
     manifest: Manifest | None = None
+    misplaced: float = float("nan")
+    """Share of its items whose vector is not at home (components/evaluate/vectors.py)."""
 
-    def opponent(self, **ratios: float) -> Opponent:
-        return Opponent(state=self.state, sentence=self.sentence, ratios=ratios)
+    def opponent(self, beside: Mapping[str, float]) -> Opponent:
+        return Opponent(state=self.state, sentence=self.sentence, beside=beside)
 
 
 class ChampionEntrant:
@@ -113,7 +116,7 @@ def champion_key(store: Store, *, challenger_sha256: str) -> Any:
     return [ref.sha256]
 
 
-def open_champion(store: Store, *, challenger_sha256: str, split: TimeSplit) -> Champion:
+def open_champion(store: Store, *, challenger_sha256: str, split: TimeSplit, seed: int) -> Champion:
     """What serves now, opened and checked; never raises for a champion that is damaged or gone."""
     pointer = read_pointer(store)
     if pointer is None:
@@ -126,6 +129,7 @@ def open_champion(store: Store, *, challenger_sha256: str, split: TimeSplit) -> 
         artifact = Artifact.open(store, ref.uri, sha256=ref.sha256, kind="bundle")
         with local_folder(artifact) as folder:
             bundle = Bundle.load(folder)
+            misplaced = misplaced_in(folder, bundle.scorer.target_ID.numpy(), seed=seed)
         bundle.golden.check(bundle.scorer)
     except ArtifactError as error:
         return Champion(
@@ -148,6 +152,7 @@ def open_champion(store: Store, *, challenger_sha256: str, split: TimeSplit) -> 
         ref=ref,
         bundle=bundle,
         manifest=artifact.manifest,
+        misplaced=misplaced,
     )
 
 

@@ -149,6 +149,13 @@ GATES: tuple[Gate, ...] = (
         threshold=lambda settings: settings.max_latency_ratio,
         baseline=CHAMPION,
     ),
+    Gate(
+        name="vectors at home",
+        metric="misplaced",
+        rule="at most",
+        threshold=lambda settings: settings.max_misplaced_excess,
+        baseline=CHAMPION,
+    ),
     # The ceiling: too good to be true is a question for a person.
     Gate(
         name="believable beside baselines",

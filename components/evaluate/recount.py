@@ -67,7 +67,7 @@ def recount(
 
 def _popularity(bundle: Bundle, event_files: Sequence[Path], cutoff: datetime) -> tuple[Check, Check]:
     """The bundle's users an item against those of the log: more have come from the future, fewer are old."""
-    expected_I = _distinct_users(event_files, cutoff, item_ids=bundle.items.item_ids)
+    expected_I = distinct_users(event_files, cutoff, item_ids=bundle.items.item_ids)
     found_I = bundle.items.popularity
     ahead = np.flatnonzero(found_I > expected_I)
     lacking = float(np.maximum(expected_I - found_I, 0).sum() / max(expected_I.sum(), 1))
@@ -91,7 +91,7 @@ def _popularity(bundle: Bundle, event_files: Sequence[Path], cutoff: datetime) -
     )
 
 
-def _distinct_users(event_files: Sequence[Path], cutoff: datetime, *, item_ids: Sequence[str]) -> np.ndarray:
+def distinct_users(event_files: Sequence[Path], cutoff: datetime, *, item_ids: Sequence[str]) -> np.ndarray:
     """(I,) actors with a target event before the cutoff; an anonymous session is an actor."""
     with duckdb.connect() as database:
         database.execute("SET autoinstall_known_extensions = false")

@@ -5,7 +5,7 @@ Everything fails closed: a figure that is missing or no number is a reject, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -35,8 +35,11 @@ _TITLES = {
     "fallback_share": "share of known users answered like strangers",
     "size": "bytes of the bundle",
     "latency": "p99 of a single request",
+    "misplaced": "share of items whose vector is not at home in the graph",
     "users": "users with a target",
 }
+# What is no figure of lists, but of two bundles.
+_BESIDE = frozenset({"size", "latency", "misplaced"})
 # What cannot be had where no item has a category.
 _NEEDS_CATEGORIES = frozenset({"diversity", "miscalibration"})
 
@@ -66,8 +69,8 @@ class Opponent:
 
     state: ChampionState = "none"
     sentence: str = "No other bundle serves."
-    ratios: dict[str, float] = field(default_factory=dict)
-    """Of size and latency: challenger over champion."""
+    beside: Mapping[str, float] = field(default_factory=dict)
+    """Challenger beside champion: ratios of 'size' and 'latency', how many more items are 'misplaced'."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,8 +251,8 @@ def _value(gate: Gate, card: Scorecard | None, opponent: Opponent) -> float | No
         return float(result.users)
     if gate.metric == "fallback_share":
         return _finite(card.fallback_share)
-    if gate.metric in ("size", "latency"):
-        return _finite(opponent.ratios.get(gate.metric))
+    if gate.metric in _BESIDE:
+        return _finite(opponent.beside.get(gate.metric))
     model = _of(result.standings.get(MODEL), gate.metric)
     if gate.baseline is None:
         return model
@@ -285,7 +288,8 @@ def _condition(gate: Gate, threshold: float, settings: EvaluateSettings) -> str:
         return f"{title}: less than {threshold:g} of the champion's lost"
     if gate.rule == "above":
         return f"lead over {gate.baseline} in {title}, lower {settings.confidence:.0%} bound: above {threshold:g}"
-    beside = f" over the {gate.baseline}'s" if gate.baseline else ""
+    by = "above" if gate.metric == "misplaced" else "over"  # a difference, or a ratio
+    beside = f" {by} the {gate.baseline}'s" if gate.baseline else ""
     return f"{title}{beside}: {gate.rule} {threshold:g}"
 
 

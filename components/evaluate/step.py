@@ -23,11 +23,12 @@ from components.evaluate.champion import Champion, champion_key, local_folder, o
 from components.evaluate.contest import ALL_ITEMS, CHAMPION, MODEL, NEW_ITEMS
 from components.evaluate.gates import Judgement, judge
 from components.evaluate.lineage import check_lineage
-from components.evaluate.measuring import measure
+from components.evaluate.measuring import SEED, measure
 from components.evaluate.model_card import lineage, render_model_card
 from components.evaluate.report import Measured, render_report
 from components.evaluate.rules import GateResult
 from components.evaluate.scorecard import Scorecard, finite_or_none
+from components.evaluate.vectors import misplaced_in
 from components.model.bundle import Bundle
 
 VERDICTS = ("promote", "hold", "reject", "insufficient")
@@ -38,7 +39,8 @@ def run(context: StepContext) -> StepReport:
     artifact = context.inputs["bundle"]
     with local_folder(artifact) as folder:
         bundle = Bundle.load(folder)
-    champion = open_champion(context.store, challenger_sha256=bundle.sha256, split=split)
+        misplaced = misplaced_in(folder, bundle.scorer.target_ID.numpy(), seed=SEED)
+    champion = open_champion(context.store, challenger_sha256=bundle.sha256, split=split, seed=SEED)
     measured = Measured()
     checks = check_lineage(
         bundle, artifact, clean=context.inputs["clean"], features=context.inputs["features"], split=split
@@ -46,9 +48,8 @@ def run(context: StepContext) -> StepReport:
     if all(check.passed for check in checks):
         recounted, measured, champion = measure(context, bundle, champion, split)
         checks = (*checks, *recounted)
-    judgement = judge(
-        checks, measured.card, settings, opponent=champion.opponent(**measured.ratios), bundle_sha256=bundle.sha256
-    )
+    beside = {**measured.ratios, "misplaced": misplaced - champion.misplaced}
+    judgement = judge(checks, measured.card, settings, opponent=champion.opponent(beside), bundle_sha256=bundle.sha256)
     _write(context, judgement, measured, champion, split)
     return StepReport(
         summary=_summary(judgement, measured.card),

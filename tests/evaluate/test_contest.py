@@ -14,6 +14,7 @@ from components.evaluate.contest import (
     ALL_ITEMS,
     NEW_ITEMS,
     BaselineEntrant,
+    Entrant,
     ModelEntrant,
     rank_users,
 )
@@ -91,7 +92,7 @@ def test_the_models_lists_keep_the_rules_and_a_baselines_do_not(known: Interacti
     model = ModelEntrant(scorer, histories=Histories.empty(4), statistics=torch.zeros(4, 1))  # type: ignore[arg-type]
     popularity = AllTimePopularity()
     popularity.fit(known)
-    entrants = [model, BaselineEntrant(popularity)]
+    entrants: list[Entrant] = [model, BaselineEntrant(popularity)]
     rules = ListRules({4: frozenset({5}), 5: frozenset({4})})
     asked = {"rows": np.array([0, 1, 2]), "seen": known.seen, "k": 2, "track": no_bar}
     lists, free = rank_users(entrants, **asked, rules=rules), rank_users(entrants, **asked)

@@ -45,6 +45,8 @@ class EvaluateSettings(Section):
     """99th percentile of the CPU time of a single request."""
     latency_requests: int = Field(default=200, ge=20)
     """Requests to each of the two bundles, in turns, that the percentile is of."""
+    max_misplaced_excess: Share = 0.01
+    """Items whose vector is not among their neighbours in the graph: how many more may be so than of the champion's."""
     max_short_share: Share = 0.01
     """Share of users whose list is empty or shorter than `cutoff_k`."""
     max_fallback_share: Share = 0.01
