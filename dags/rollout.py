@@ -1,4 +1,4 @@
-"""A promoted bundle proves itself on live requests before it serves everybody.
+"""A promoted bundle proves itself on live requests before it serves everybody: an Airflow DAG that `deploy` starts.
 
 begin >> shadow >> canary at 1, 10, 50 % >> (approve) >> production >> watch
 """

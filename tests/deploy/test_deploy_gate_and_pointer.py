@@ -2,68 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
+from text_bundles import bundle_and_evaluation, committed, deploy
 
-from components.core.artifact import ArtifactRef, Manifest
 from components.core.errors import ArtifactError, StopError
 from components.core.live import POINTER, read_pointer
-from components.core.settings import Settings, load_settings
-from components.core.step import Step, StepContext, StepReport, execute
+from components.core.settings import Settings
 from components.core.store import Store
 from components.deploy.registry import CHAMPION, PREVIOUS, Registry
-from components.deploy.step import STEP, pointed_at, refuse_unproved
-
-AS_OF = datetime(2020, 3, 1, tzinfo=UTC)
-
-
-@pytest.fixture(scope="module")
-def registry_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """One database for all: MLflow takes a second to make one, and another to open it."""
-    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
-
-
-@pytest.fixture
-def settings(tmp_path: Path, registry_uri: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    # The bundles of this file are a line of text; tests/serving deploys real ones.
-    monkeypatch.setattr("components.deploy.step.check_golden", lambda bundle, *, cache: None)
-    deploy = {"start_service": False, "model_name": tmp_path.name}
-    return load_settings(
-        home=tmp_path, project="shop", deploy=deploy, tracking={"uri": registry_uri, "experiment": tmp_path.name}
-    )
-
-
-@pytest.fixture
-def store(settings: Settings) -> Store:
-    return Store(settings.artifact_root)
-
-
-def committed(
-    settings: Settings, kind: str, text: str, *, inputs: dict[str, ArtifactRef] | None = None, **statistics: Any
-) -> Manifest:
-    """A small artifact through the project's own step execution; these tests look at manifests alone."""
-
-    def run(context: StepContext) -> StepReport:
-        context.output.path("content.txt").write_text(text)
-        return StepReport(summary=f"{kind} {text}", rows=1, statistics=statistics)
-
-    inputs = inputs or {}
-    step = Step(name=kind, kind=kind, inputs=tuple(inputs), sections=(), rooms=(), run=run, fingerprint=lambda _: text)
-    return execute(step, settings=settings, inputs=inputs, run_id="run-1", as_of=AS_OF).manifest
-
-
-def bundle_and_evaluation(settings: Settings, text: str = "a", verdict: str = "promote") -> tuple[Manifest, Manifest]:
-    bundle = committed(settings, "bundle", text)
-    evaluation = committed(settings, "evaluation", text + verdict, inputs={"bundle": bundle.ref()}, verdict=verdict)
-    return bundle, evaluation
-
-
-def deploy(settings: Settings, bundle: Manifest, evaluation: Manifest, run_id: str = "run-1") -> Manifest:
-    refs = {"bundle": bundle.ref(), "evaluation": evaluation.ref()}
-    return execute(STEP, settings=settings, inputs=refs, run_id=run_id).manifest
+from components.deploy.step import pointed_at, refuse_unproved
 
 
 @pytest.mark.parametrize("verdict", ["reject", "hold", "insufficient", "Promote", ""])
