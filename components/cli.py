@@ -164,6 +164,30 @@ def api_key(
     print_api_key(name=name, roles=role or ["recommend"])
 
 
+@app.command()
+def backup(
+    folder: Annotated[str, typer.Argument(help="An empty folder, or an fsspec URI such as s3://bucket/2024-05-01.")],
+    project: Project = None,
+) -> None:
+    """Copy artifacts, pointers and databases of a project; nothing has to be stopped."""
+    from components.core.backup import backup as copy
+
+    done = copy(project_settings(project), folder)
+    typer.echo(f"{done.files:,} files, {done.size_bytes / 1e6:,.1f} MB, in {folder}")
+
+
+@app.command()
+def restore(
+    folder: Annotated[str, typer.Argument(help="What 'basketweave backup' wrote.")], project: Project = None
+) -> None:
+    """Put a backup back where nothing is, every file checked; the deploy pointer last."""
+    from components.core.backup import restore as put_back
+
+    settings = project_settings(project)
+    done = put_back(settings, folder)
+    typer.echo(f"{done.files:,} files, {done.size_bytes / 1e6:,.1f} MB, under {settings.artifact_root}")
+
+
 app.command("simulate")(simulate)
 
 

@@ -40,7 +40,7 @@ class NewestRedisOnlineStore(RedisOnlineStore):
     """The same keys and fields as Feast's own; see the module for what differs. `connection_string` is a URL."""
 
     def _get_client(self, online_store_config: Any) -> Redis:
-        if not self._client:
+        if not isinstance(self._client, Redis):
             self._client = Redis.from_url(
                 online_store_config.connection_string,
                 socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
@@ -136,13 +136,14 @@ def _moment_field(table: FeatureView) -> str:
 def _pack(moment: datetime) -> bytes:
     stamp = Timestamp()
     stamp.FromDatetime(moment)
-    return stamp.SerializeToString()
+    return bytes(stamp.SerializeToString())
 
 
 def _unpack(packed: bytes) -> datetime:
     stamp = Timestamp()
     stamp.ParseFromString(packed)
-    return stamp.ToDatetime(tzinfo=UTC)
+    moment: datetime = stamp.ToDatetime(tzinfo=UTC)
+    return moment
 
 
 def _literal(text: bytes) -> bytes:

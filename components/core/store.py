@@ -82,6 +82,24 @@ class Store:
         # Some object stores list an emptied folder as an entry of itself.
         return sorted(entry.rsplit("/", 1)[-1] for entry in entries if entry != folder)
 
+    def list_files(self, relative: str) -> list[str]:
+        """Paths of all files in a folder and below it, sorted, relative to the root."""
+        if not self.exists(relative):
+            return []
+        found = self.fs.find(self.path(relative).rstrip("/"))
+        return sorted(path.removeprefix(f"{self.base}/") for path in found)
+
+    def copy_out(self, relative: str, local: Path) -> None:
+        """Copy a file's present bytes to a local path, whatever its hash."""
+        self.fs.get_file(self.path(relative), str(local))
+
+    def put_copy(self, local: Path, relative: str) -> None:
+        """As `put_file`, and the local file stays."""
+        target = self.path(relative)
+        if self.is_local:
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
+        self.fs.put_file(str(local), target)
+
     def fetch(self, relative: str, *, sha256: str) -> Path:
         """A local path with the file's bytes, after its hash was checked."""
         if self.is_local:

@@ -106,7 +106,7 @@ def _environment(settings: Settings) -> list[k8s.V1EnvFromSource]:
 
 
 def _resources(name: str, settings: Settings) -> k8s.V1ResourceRequirements | None:
-    resources = settings.orchestration.resources
+    resources = {str(step): asked for step, asked in settings.orchestration.resources.items()}
     asked = resources.get(name) or resources.get("default") or PodResources()
     requests = {"cpu": asked.cpu, "memory": asked.memory}
     # No CPU limit: throttled, a step takes longer and frees nothing that anybody else would use.

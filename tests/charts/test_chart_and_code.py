@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from charts.settings_schema import SCHEMA, settings_schema
 from components.core.errors import SettingsError
@@ -62,7 +61,8 @@ def test_the_rendered_toml_and_environment_load_as_equal_settings(
 
 def test_the_secrets_entry_is_a_list_of_keys(render: Render, monkeypatch: pytest.MonkeyPatch) -> None:
     [container] = render()["Deployment", "shop-basketweave"]["spec"]["template"]["spec"]["containers"]
-    [variable] = [entry["name"] for entry in container["env"] if "valueFrom" in entry]
+    keys = {"name": "basketweave-api-keys", "key": "api-keys"}
+    [variable] = [one["name"] for one in container["env"] if one.get("valueFrom", {}).get("secretKeyRef") == keys]
     monkeypatch.setenv(variable, '["one", "two"]')
     assert [key.get_secret_value() for key in load_settings().serve.api_keys] == ["one", "two"]
 
@@ -75,16 +75,3 @@ def test_variables_that_kubernetes_adds_for_a_service_are_no_misspelt_settings(m
     monkeypatch.setenv("BASKETWEAVE_DEPLOI__PORT", "3000")
     with pytest.raises(SettingsError, match="BASKETWEAVE_DEPLOY__PORT"):
         load_settings()
-
-
-def test_the_airflow_example_mounts_what_the_service_mounts(render: Render) -> None:
-    airflow = yaml.safe_load((CHART / "examples" / "airflow-values.yaml").read_text())
-    manifests = render("laptop", release="basketweave")
-    variables = manifests["ConfigMap", "basketweave-environment"]["data"]
-    mounts = {mount["subPath"]: mount["mountPath"] for mount in airflow["volumeMounts"]}
-    assert mounts == {"home": variables["BASKETWEAVE_HOME"], "artifacts": variables["BASKETWEAVE_STORAGE_ROOT"]}
-    claims = {volume["persistentVolumeClaim"]["claimName"] for volume in airflow["volumes"]}
-    volumes = manifests["Deployment", "basketweave"]["spec"]["template"]["spec"]["volumes"]
-    assert claims == {v["persistentVolumeClaim"]["claimName"] for v in volumes if "persistentVolumeClaim" in v}
-    [source] = yaml.safe_load(airflow["extraEnvFrom"])
-    assert ("ConfigMap", source["configMapRef"]["name"]) in manifests

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -152,8 +151,24 @@ def test_the_network_lets_in_gateway_and_prometheus_and_out_to_names_and_storage
         "kubernetes.io/metadata.name": "monitoring"
     }
     ports = [[(port["port"], port["protocol"]) for port in rule["ports"]] for rule in policy["egress"]]
-    assert ports == [[(53, "UDP"), (53, "TCP")], [(443, "TCP")]]
+    assert ports == [[(53, "UDP"), (53, "TCP")], [(443, "TCP")], [(6379, "TCP")]]
     assert policy["egress"][1]["to"] == [{"ipBlock": {"cidr": "10.20.0.0/16"}}]
+
+
+def test_stores_are_reached_by_secrets_of_others_making_and_through_the_network(render: Render) -> None:
+    manifests = render("small")
+    variables = {one["name"]: one.get("valueFrom", {}) for one in pod_spec(manifests)["containers"][0]["env"]}
+    assert variables["BASKETWEAVE_FEATURE_STORE__ONLINE_URL"]["secretKeyRef"] == {
+        "name": "basketweave-redis",
+        "key": "redis-url",
+    }
+    assert variables["BASKETWEAVE_FEATURE_STORE__REGISTRY_URL"]["secretKeyRef"] == {
+        "name": "basketweave-postgresql",
+        "key": "registry-url",
+    }
+    assert "Secret" not in {kind for kind, _ in manifests}
+    egress = manifests["NetworkPolicy", "shop-basketweave"]["spec"]["egress"]
+    assert [[port["port"] for port in rule["ports"]] for rule in egress] == [[53, 53], [443], [6379]]
 
 
 def test_claims_are_mounted_where_the_settings_look(render: Render) -> None:
@@ -182,6 +197,12 @@ def test_claims_are_mounted_where_the_settings_look(render: Render) -> None:
         ),
         (['storage.uri=""'], "storage.uri and storage.existingClaim are both empty"),
         (['storage.existingClaim="c"'], "storage.uri and storage.existingClaim are both set"),
+        (['features.existingClaim="c"'], "redis.existingSecret and features.existingClaim are both set"),
+        (
+            ['storage.uri=""', 'storage.existingClaim="c"'],
+            "settings.orchestration.mode is 'kubernetes' and storage.uri is empty",
+        ),
+        (['redis.existingSecret=""'], "settings.orchestration.mode is 'kubernetes' and redis.existingSecret is empty"),
         (["autoscaling.enabled=true", "autoscaling.minReplicas=20"], "autoscaling.minReplicas is 20"),
         (
             ["autoscaling.enabled=true", "resources.requests.cpu=null"],
@@ -213,30 +234,6 @@ def test_every_value_is_explained_and_known_to_the_schema() -> None:
                 check(value, rule["properties"][key], f"{path}.{key}".lstrip("."))
 
     check(values, schema, "")
-
-
-def test_the_notes_commands_name_what_is_installed(helm: str, tmp_path: Path, render: Render) -> None:
-    done = subprocess.run(
-        [
-            *(helm, "install", "shop", str(CHART), "--dry-run=client", "--namespace", "shop"),
-            *("--values", str(CHART / "ci" / "small-values.yaml")),
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "KUBECONFIG": str(tmp_path / "none")},
-    )
-    notes = done.stdout.partition("NOTES:")[2]
-    manifests = render()
-    named = re.findall(r"(deployment|service)/(\S+)", notes)
-    assert len(named) == 3
-    for kind, name in named:
-        assert (kind.capitalize(), name) in manifests
-    port = manifests["Service", "shop-basketweave"]["spec"]["ports"][0]["port"]
-    assert f"8080:{port}" in notes
-    assert "--container service" in notes
-    assert pod_spec(manifests)["containers"][0]["name"] == "service"
-    assert "helm test shop --namespace shop" in notes
 
 
 class Service(BaseHTTPRequestHandler):
