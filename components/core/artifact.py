@@ -200,8 +200,16 @@ class ArtifactWriter:
         ]
 
 
-def write_parquet(table: pa.Table, path: Path) -> None:
-    pq.write_table(table, path, compression="zstd", coerce_timestamps="us", allow_truncated_timestamps=True)
+def write_parquet(table: pa.Table, path: Path, *, dictionaries: Sequence[str] | None = None) -> None:
+    """`dictionaries`: columns whose values repeat; one of numbers that do not costs time and space. None: all."""
+    pq.write_table(
+        table,
+        path,
+        compression="zstd",
+        coerce_timestamps="us",
+        allow_truncated_timestamps=True,
+        use_dictionary=True if dictionaries is None else list(dictionaries),
+    )
 
 
 def content_sha256(kind: str, files: Sequence[FileEntry], partitions: Sequence[Partition]) -> str:

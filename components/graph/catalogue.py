@@ -11,8 +11,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from components.core.store import Store
+from components.graph.kept_texts import kept_cosines
 from components.graph.side_tables import NO_RULES, NO_TRIPLES
-from components.graph.similar_texts import TextNeighbours, text_neighbours
+from components.graph.similar_texts import TextNeighbours, text_codes
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -28,12 +30,19 @@ class Catalogue:
     listed_price_I: Floats  # nan where the catalogue names none
     triples: pa.Table = field(default_factory=lambda: NO_TRIPLES)  # head, relation, tail
     rules: pa.Table = field(default_factory=lambda: NO_RULES)  # item_id, other_item_id, rule
+    store: Store | None = None  # where it is kept which texts are alike
     _codes: dict[str, Ints] = field(default_factory=dict)
     _texts: dict[int, TextNeighbours] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, item_ids: Sequence[str], catalog: pa.Table, *, triples: pa.Table = NO_TRIPLES, rules: pa.Table = NO_RULES
+        cls,
+        item_ids: Sequence[str],
+        catalog: pa.Table,
+        *,
+        triples: pa.Table = NO_TRIPLES,
+        rules: pa.Table = NO_RULES,
+        store: Store | None = None,
     ) -> Catalogue:
         """`catalog` has schema CATALOG, in any order, and may lack some of the items."""
         known = catalog["item_id"].combine_chunks()
@@ -61,6 +70,7 @@ class Catalogue:
             listed_price_I=np.array(pc.fill_null(price, float("nan"))),
             triples=triples,
             rules=rules,
+            store=store,
         )
 
     def __len__(self) -> int:
@@ -88,5 +98,7 @@ class Catalogue:
     def similar_texts(self, *, neighbours: int) -> TextNeighbours:
         """Texts and those most like them; counted once for all cutoffs."""
         if neighbours not in self._texts:
-            self._texts[neighbours] = text_neighbours(self.texts, neighbours=neighbours)
+            texts, text_I = text_codes(self.texts)
+            cosines = kept_cosines(texts, neighbours=neighbours, store=self.store)
+            self._texts[neighbours] = TextNeighbours(text_I, cosines)
         return self._texts[neighbours]

@@ -6,6 +6,7 @@ model is kept or downloaded. Every distinct text is embedded once: a catalogue s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import scipy.sparse as sp
 import torch
+from torch import Tensor
 
 from components.model.ranking import top_k
 
@@ -32,14 +34,18 @@ class TextNeighbours:
     similarity_TT: sp.csr_matrix  # cosines of the most similar texts of each, itself (1) among them
 
 
-def text_neighbours(texts: pa.StringArray, *, neighbours: int) -> TextNeighbours:
-    """(I,) texts, null where there is none -> for each distinct text itself and the `neighbours` most like it."""
+def text_codes(texts: pa.StringArray) -> tuple[list[str], npt.NDArray[np.int64]]:
+    """(I,) texts, null where there is none -> the distinct ones, sorted, and each item's place among them, or -1."""
     known = sorted(value for value in texts.unique().to_pylist() if value is not None)
-    if not known:
-        return TextNeighbours(np.full(len(texts), -1, dtype=np.int64), sp.csr_matrix((0, 0), dtype=np.float32))
     found = pc.index_in(texts, value_set=pa.array(known, pa.string()))
-    codes = np.asarray(pc.fill_null(found, -1), dtype=np.int64)
-    return TextNeighbours(codes, _cosines(embed(known), neighbours=neighbours))
+    return known, np.asarray(pc.fill_null(found, -1), dtype=np.int64)
+
+
+def text_cosines(texts: Sequence[str], *, neighbours: int) -> sp.csr_matrix:
+    """Distinct texts -> (T, T) cosines of each with itself and with the `neighbours` texts most like it."""
+    if not texts:
+        return sp.csr_matrix((0, 0), dtype=np.float32)
+    return _cosines(embed(list(texts)), neighbours=neighbours)
 
 
 def embed(texts: list[str]) -> npt.NDArray[np.float32]:
@@ -67,18 +73,34 @@ def embed(texts: list[str]) -> npt.NDArray[np.float32]:
 
 def _cosines(vectors_TD: npt.NDArray[np.float32], *, neighbours: int) -> sp.csr_matrix:
     num_texts = len(vectors_TD)
-    whole = torch.from_numpy(vectors_TD)
+    blocks = torch.split(torch.from_numpy(vectors_TD), BLOCK_ROWS)
     width = min(neighbours + 1, num_texts)
+    # A cosine goes both ways: each pair of blocks is multiplied once.
+    best: list[list[tuple[Tensor, Tensor]]] = [[] for _ in blocks]
+    for first, rows_BD in enumerate(blocks):
+        for second in range(first, len(blocks)):
+            cosine_BC = rows_BD @ blocks[second].T
+            if first == second:
+                cosine_BC.fill_diagonal_(2)  # itself first, whatever equals it
+            else:
+                best[second].append(_best_of(cosine_BC.T.contiguous(), first, width))
+            best[first].append(_best_of(cosine_BC, second, width))
     rows, cols, values = [], [], []
-    for start in range(0, num_texts, BLOCK_ROWS):
-        cosine_BT = whole[start : start + BLOCK_ROWS] @ whole.T
-        own = torch.arange(cosine_BT.shape[0])
-        cosine_BT[own, start + own] = 2  # itself first, whatever equals it
-        col_Bk, value_Bk = top_k(cosine_BT, k=width)
-        rows.append(np.repeat(np.arange(start, start + len(own)), width))
-        cols.append(col_Bk.numpy().ravel())
+    for number, found in enumerate(best):
+        column_BC, value_BC = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))
+        place_Bk, value_Bk = top_k(value_BC, k=width)
+        first_row = number * BLOCK_ROWS
+        rows.append(np.repeat(np.arange(first_row, first_row + len(place_Bk)), width))
+        cols.append(column_BC.gather(1, place_Bk).numpy().ravel())
         values.append(value_Bk.clamp(max=1).numpy().ravel())
     value, row, col = np.concatenate(values), np.concatenate(rows), np.concatenate(cols)
     alike = value >= MIN_SIMILARITY
     entries = (value[alike], (row[alike], col[alike]))
     return sp.csr_matrix(entries, shape=(num_texts, num_texts), dtype=np.float32)
+
+
+def _best_of(cosine_BC: Tensor, block: int, width: int) -> tuple[Tensor, Tensor]:
+    """-> columns of the whole matrix (B, k) and cosines (B, k) of each row's best in a block; equal ones by column."""
+    place_Bk, value_Bk = top_k(cosine_BC, k=min(width, cosine_BC.shape[1]))
+    order_Bk = place_Bk.argsort(dim=1)
+    return place_Bk.gather(1, order_Bk) + block * BLOCK_ROWS, value_Bk.gather(1, order_Bk)

@@ -130,13 +130,13 @@ def read_worlds(
 
     Args:
         days: day, file and the file's hash, in order.
-        store: where session pairs are kept a day; without one they are all expanded here.
+        store: where session pairs are kept a day, and which texts are alike; without one all is counted here.
     """
     days = [entry for entry in days if entry[0] <= (cutoffs[-1] - timedelta(microseconds=1)).date()]
     events = _events_before([path for _, path, _ in days], cutoffs[-1])
     logged_ids, logged_E = _coded(events["item_id"])
     item_ids = sorted({*logged_ids, *catalog["item_id"].to_pylist()})
-    catalogue = Catalogue.of(item_ids, catalog, triples=triples, rules=rules)
+    catalogue = Catalogue.of(item_ids, catalog, triples=triples, rules=rules, store=store)
     moment = np.asarray(events["timestamp"].cast(pa.int64()))
     item_E = np.searchsorted(np.array(item_ids, dtype=object), np.array(logged_ids, dtype=object))[logged_E]
     price_E = np.asarray(pc.fill_null(events["price"], np.nan))

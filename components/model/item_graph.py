@@ -121,7 +121,8 @@ def write_edges(graph: Any, path: Path) -> None:
         coded = [pa.DictionaryArray.from_arrays(pa.array(code), pa.array(texts, pa.string())) for code in codes]
         numbers = [matrix.indices.astype(np.int32), target, matrix.data]
         parts.append(pa.table([*coded, *map(pa.array, numbers)], schema=EDGES))
-    write_parquet(pa.concat_tables(parts).unify_dictionaries(), path)
+    texts_only = [field.name for field in EDGES if field.type == TEXT]
+    write_parquet(pa.concat_tables(parts).unify_dictionaries(), path, dictionaries=texts_only)
 
 
 def write_nodes(relations: Mapping[str, sp.csr_matrix | NodeRelation], path: Path) -> None:

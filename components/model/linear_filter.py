@@ -40,7 +40,7 @@ def build_filter(
 ) -> sp.csr_matrix:
     """(U, I) decayed histories -> (I, I) filter with at most `neighbours` entries a row and an empty diagonal.
 
-    `items` restricts rows and columns to these indices (the warm items); other rows and columns stay empty.
+    `items`, ascending, restricts rows and columns to these indices (the warm items); others stay empty.
     """
     num_items = strengths.shape[1]
     kept = np.arange(num_items) if items is None else np.asarray(items)
@@ -51,14 +51,15 @@ def build_filter(
     left = (sp.diags(_power(item_degree, exponents.first_item)) @ halved.T).tocsr()
     right = (halved @ sp.diags(_power(item_degree, exponents.last_item))).tocsr()
 
-    blocks = [
-        strongest_per_row(product, count=neighbours, first_row=start) for start, product in _products(left, right)
-    ]
-    if not blocks:
-        return sp.csr_matrix((num_items, num_items), dtype=np.float32)
-    inner_rows = sp.vstack(blocks).tocoo()
-    triplets = (inner_rows.data, (kept[inner_rows.row], kept[inner_rows.col]))
-    return sp.csr_matrix(triplets, shape=(num_items, num_items), dtype=np.float32)
+    lengths_I, parts = np.zeros(num_items, dtype=np.int64), []
+    for start, product in _products(left, right):
+        rows = strongest_per_row(product, count=neighbours, first_row=start)
+        lengths_I[kept[start : start + rows.shape[0]]] = np.diff(rows.indptr)
+        parts.append(rows)
+    data = np.concatenate([np.zeros(0, dtype=np.float32), *(rows.data for rows in parts)])
+    indices = kept[np.concatenate([np.zeros(0, dtype=np.int32), *(rows.indices for rows in parts)])]
+    indptr = np.concatenate([[0], np.cumsum(lengths_I)])
+    return sp.csr_matrix((data, indices, indptr), shape=(num_items, num_items))
 
 
 def _products(left: sp.csr_matrix, right: sp.csr_matrix) -> Iterator[tuple[int, sp.csr_matrix]]:
@@ -83,27 +84,34 @@ def strongest_entries(matrix: sp.csr_matrix, *, count: int) -> sp.csr_matrix:
 
 def _strongest(rows: sp.csr_matrix, *, count: int, first_row: int | None) -> sp.csr_matrix:
     lengths = np.diff(rows.indptr)
-    data, is_kept = rows.data.copy(), np.zeros(rows.nnz, dtype=bool)
-    short = np.flatnonzero(lengths <= count)
-    if len(short):
-        ends = np.cumsum(lengths[short])
-        place = np.arange(int(ends[-1])) + np.repeat(rows.indptr[short] - (ends - lengths[short]), lengths[short])
-        is_kept[place] = data[place] > 0
-        if first_row is not None:
-            is_kept[place] &= rows.indices[place] != np.repeat(short, lengths[short]) + first_row
-    # A row is mostly faint entries: its own partition is cheaper than a dense one over all items.
+    row_of_entry = np.repeat(np.arange(len(lengths), dtype=rows.indices.dtype), lengths)
+    data = rows.data
+    if first_row is not None:
+        data = data.copy()
+        data[rows.indices == row_of_entry + first_row] = 0
+    # A row is mostly faint entries: the value that it ends at is cheaper to find than an order of them all.
+    last_R = np.zeros(len(lengths), dtype=data.dtype)
     for row in np.flatnonzero(lengths > count).tolist():
-        first, last = rows.indptr[row], rows.indptr[row + 1]
-        of_row = data[first:last]
-        if first_row is not None:
-            of_row[rows.indices[first:last] == first_row + row] = 0
-        best = np.argpartition(of_row, len(of_row) - count)[len(of_row) - count :]
-        is_kept[first + best[of_row[best] > 0]] = True
-    places = np.flatnonzero(is_kept)
+        of_row = data[rows.indptr[row] : rows.indptr[row + 1]]
+        last_R[row] = np.partition(of_row, len(of_row) - count)[len(of_row) - count]
+    places = np.flatnonzero((data > 0) & (data >= last_R[row_of_entry]))
     indptr = np.searchsorted(places, rows.indptr)
+    too_many = np.flatnonzero(np.diff(indptr) > count)
+    if len(too_many):
+        dropped = [
+            _last_equals(places[indptr[row] : indptr[row + 1]], data, rows.indices, count) for row in too_many.tolist()
+        ]
+        places = np.setdiff1d(places, np.concatenate(dropped), assume_unique=True)
+        indptr = np.searchsorted(places, rows.indptr)
     strongest = sp.csr_matrix((data[places], rows.indices[places], indptr), shape=rows.shape)
     strongest.sort_indices()
     return strongest
+
+
+def _last_equals(places: np.ndarray, data: np.ndarray, columns: np.ndarray, count: int) -> np.ndarray:
+    """Which of a row's places are too many: of those equal to its last, the ones with the highest columns."""
+    equal = places[data[places] == data[places].min()]
+    return equal[np.argsort(columns[equal])][len(equal) - (len(places) - count) :]
 
 
 def _power(degree: np.ndarray, exponent: float) -> np.ndarray:

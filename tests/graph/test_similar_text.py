@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,20 @@ import pytest
 from small_log import bought, entries, log, row_sums
 
 from components.core.sections import GraphSettings
-from components.graph import similar_texts
+from components.core.store import Store
+from components.graph import kept_texts, similar_texts
+from components.graph.kept_texts import TABLE, kept_cosines
 from components.graph.relations import build_relation
-from components.graph.similar_texts import text_neighbours
+from components.graph.similar_texts import TextNeighbours, text_codes, text_cosines
 from components.graph.world import ItemWorld
 
 TEAS = ["green tea leaves", "green tea bags", "black tea leaves"]
 TOOLS = ["claw hammer", "sledge hammer", "hammer handle"]
+
+
+def text_neighbours(texts: pa.StringArray, *, neighbours: int) -> TextNeighbours:
+    known, text_I = text_codes(texts)
+    return TextNeighbours(text_I, text_cosines(known, neighbours=neighbours))
 
 
 def titled(**titles: str | None) -> list[dict[str, Any]]:
@@ -85,3 +93,41 @@ def test_words_of_the_category_count_and_case_does_not(world: Callable[..., Item
     ]
     shop = world(bought("u1", "s1", "a", "b", "c"), catalog)
     assert set(entries(build_relation("similar_text", shop, GraphSettings()), shop)) == {"a<b", "b<a"}
+
+
+def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = sorted(f"{colour} {thing} {n}" for colour in ("red", "blue") for thing in ("cup", "hat") for n in range(7))
+    whole = text_cosines(texts, neighbours=4)
+    monkeypatch.setattr(similar_texts, "BLOCK_ROWS", 5)
+    parts = text_cosines(texts, neighbours=4)
+    np.testing.assert_array_equal(parts.indptr, whole.indptr)
+    # Of two texts equally alike the last bit may prefer either.
+    cosines = [np.sort(found.data.reshape(len(texts), -1), axis=1) for found in (parts, whole)]
+    np.testing.assert_allclose(*cosines, atol=1e-6)
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise AssertionError("counted again")
+
+
+def test_the_same_texts_are_read_and_others_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, texts = Store(str(tmp_path)), sorted([*TEAS, *TOOLS])
+    counted = kept_cosines(texts, neighbours=2, store=store)
+    with monkeypatch.context() as patch:
+        patch.setattr(kept_texts, "text_cosines", refuse)
+        read = kept_cosines(texts, neighbours=2, store=store)
+        assert (read != counted).nnz == 0
+        assert read.nnz == counted.nnz > len(texts)
+        for others, neighbours in ((texts[1:], 2), (texts, 3)):
+            with pytest.raises(AssertionError, match="counted again"):
+                kept_cosines(others, neighbours=neighbours, store=store)
+    kept_cosines(texts[1:], neighbours=2, store=store)
+    assert len(list((tmp_path / TABLE).glob("*.parquet"))) == 1  # of the last catalogue only
+
+
+def test_a_kept_answer_that_is_damaged_is_made_again(tmp_path: Path) -> None:
+    store, texts = Store(str(tmp_path)), sorted([*TEAS, *TOOLS])
+    counted = kept_cosines(texts, neighbours=2, store=store)
+    (file,) = (tmp_path / TABLE).glob("*.parquet")
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    assert (kept_cosines(texts, neighbours=2, store=store) != counted).nnz == 0
