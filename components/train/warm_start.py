@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 import numpy as np
@@ -111,7 +112,11 @@ def write_warm_start(
 
 
 def previous_bundle(context: StepContext) -> Manifest | None:
-    """The newest bundle judged as of an earlier moment than this step; of several of one moment, the last made."""
+    """The newest bundle judged as of an earlier moment than this step.
+
+    Of several of one moment one that may be started from, and of those the one of the highest content hash: which was
+    made last is a clock's word, and a run that is repeated must find the same.
+    """
     store = context.store
     found = []
     for key in store.list_dir("bundle"):
@@ -124,7 +129,11 @@ def previous_bundle(context: StepContext) -> Manifest | None:
             continue  # of another format, or torn: not to be started from
         if manifest.as_of < context.moment:
             found.append(manifest)
-    return max(found, key=lambda one: (one.as_of, one.created_at), default=None)
+    return max(found, key=_preference, default=None)
+
+
+def _preference(manifest: Manifest) -> tuple[datetime, bool, str]:
+    return manifest.as_of, any(entry.path == FILE for entry in manifest.files), manifest.content_sha256
 
 
 def warm_start_key(context: StepContext) -> str | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
@@ -14,7 +15,7 @@ from hand_made_inputs import inputs_of_training
 from random_shop import AS_OF, CATALOG, random_log, settings_in
 from toy_windows import NUM_ITEMS, attributes, recommender
 
-from components.core.artifact import Artifact
+from components.core.artifact import MANIFEST, Artifact, FileEntry, Manifest
 from components.core.settings import Settings
 from components.core.step import Execution, execute
 from components.core.store import Store
@@ -73,6 +74,27 @@ def test_a_bundle_of_another_format_or_shape_gives_a_cold_start_with_the_reason(
     refs = inputs_of_training(warm, random_log(), CATALOG, AS_OF)
     summary = execute(again, settings=warm, inputs=refs, run_id="v99", as_of=AS_OF).manifest.summary
     assert summary.endswith("; cold start: the bundle before is of format 1, and this version reads 99")
+
+
+@pytest.mark.parametrize("hours", [-5, 5])
+def test_no_clock_says_which_of_two_bundles_of_a_moment_is_started_from(tmp_path: Path, hours: int) -> None:
+    store, made_at = Store(str(tmp_path)), datetime(2024, 1, 1, tzinfo=UTC)
+
+    def bundle(content: str, *, created_at: datetime, as_of: datetime = YESTERDAY, files: tuple[str, ...]) -> None:
+        entries = [FileEntry(path=name, sha256="", size_bytes=1) for name in files]
+        given = {"kind": "bundle", "uri": "", "rows": 1, "summary": "", "statistics": {}, "inputs": [], "step": "train"}
+        hashes = {"content_sha256": content, "settings_sha256": "", "code_sha256": "", "run_id": content}
+        manifest = Manifest(**given, **hashes, files=entries, created_at=created_at, as_of=as_of)
+        store.write_json(f"bundle/{content}/{MANIFEST}", manifest.model_dump(mode="json"))
+
+    bundle("b", created_at=made_at, files=(warm_start.FILE,))
+    bundle("a", created_at=made_at + timedelta(hours=hours), files=(warm_start.FILE,))
+    bundle("c", created_at=made_at + timedelta(hours=hours), files=())  # made without train.warm_start
+    bundle("d", created_at=made_at, files=(warm_start.FILE,), as_of=YESTERDAY - timedelta(days=1))
+    context = SimpleNamespace(store=store, moment=AS_OF)
+    found = warm_start.previous_bundle(context)  # type: ignore[arg-type]
+    assert found is not None
+    assert found.content_sha256 == "b"
 
 
 def test_items_are_joined_by_id_and_new_ones_turned_into_the_space_of_the_known() -> None:
