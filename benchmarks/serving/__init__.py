@@ -1,0 +1,1 @@
+"""What an answer of the service costs: see __main__.py."""

@@ -1,0 +1,162 @@
+"""The bare handler that the service is held against: FastAPI, uvicorn and numpy, nothing else.
+
+    python -m benchmarks.serving.bare --bundle FOLDER --histories FILE.json --port 8000 --workers 1 --arithmetic dense
+
+It does the arithmetic of one recommendation and answers as many bytes as the service does. Its users' histories lie in
+its memory; it validates nothing, counts nothing, explains nothing, and keeps no rules.
+
+Two arithmetics, both in float32 on one thread:
+dense: the whole score of every item as one would write it down in numpy, vectors laid out as is quickest, precomputed
+    what can be; then the k best by argpartition.
+same: the very function that the service ranks by (components/model/retrieval.py), so that nothing but the layers
+    around it is left in the ratio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import numpy as np
+import torch
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+
+from components.model.bundle import Bundle
+from components.model.histories import Histories
+from components.model.retrieval import Retrieval
+from components.model.score import SIMILARITY
+from components.model.terms import AFFINITY_PRIOR, FILTER_FLOOR
+
+BUNDLE, HISTORIES, ARITHMETIC, PADDING = (f"BENCH_BARE_{name}" for name in ("BUNDLE", "HISTORIES", "ARITHMETIC", "PAD"))
+
+
+class Dense:
+    """The whole score of every item, written down in numpy."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        scorer = bundle.scorer
+        counted, weights = scorer.counted, scorer.weights.terms
+        self.scorer = scorer
+        self.target_DI = np.ascontiguousarray(scorer.target_ID.numpy().T)
+        self.similarity = np.float32(weights[SIMILARITY] / scorer.temperature)
+        self.filter_weight = np.float32(weights["filter"])
+        rows = counted.filter_rows
+        self.indptr, self.indices, self.values = rows.indptr.numpy(), rows.indices.numpy(), rows.values.numpy()
+        popularity = counted.popularity
+        self.static_I = (
+            weights["popularity"] * np.log1p(popularity.ever_I.numpy())
+            + weights["recent_popularity"] * np.log1p(popularity.recent_I.numpy())
+        ).astype(np.float32)
+        self.affinities = [
+            (
+                np.float32(weights[f"affinity_{name}"]),
+                counted.attributes.codes(name).numpy().copy(),
+                counted.priors[name].numpy(),
+            )
+            for name in counted.attributes.affinity_names
+        ]
+
+    def __call__(self, histories: Histories, statistics: torch.Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
+        history = histories.items.numpy()
+        strengths = histories.strengths(half_life_days=self.scorer.counted.half_life_days).numpy()
+        user_D = self.scorer.user_vectors(histories, statistics)[0].numpy()
+        score_I = (user_D * self.similarity) @ self.target_DI
+        score_I += self.static_I
+        raw_I = np.zeros(len(score_I), np.float32)
+        spans = [slice(self.indptr[item], self.indptr[item + 1]) for item in history]
+        if spans:
+            entries = np.concatenate([self.indices[span] for span in spans])
+            pulls = np.concatenate([self.values[span] * s for span, s in zip(spans, strengths, strict=True)])
+            raw_I = np.bincount(entries, weights=pulls, minlength=len(score_I)).astype(np.float32)
+        rms = max(float(np.sqrt(raw_I @ raw_I / len(raw_I))), 1e-12)
+        score_I += self.filter_weight * np.log(raw_I / np.float32(rms) + np.float32(FILTER_FLOOR))
+        for weight, codes_I, prior_V in self.affinities:
+            counts_V = np.bincount(codes_I[history], weights=strengths, minlength=len(prior_V)).astype(np.float32)
+            share_V = (counts_V + AFFINITY_PRIOR * prior_V) / (counts_V.sum() + AFFINITY_PRIOR)
+            lift_V = weight * np.log(share_V / prior_V)
+            lift_V[0] = 0
+            score_I += lift_V.take(codes_I)
+        score_I[history] = -np.inf
+        best = np.argpartition(score_I, len(score_I) - k)[len(score_I) - k :]
+        best = best[np.argsort(-score_I[best], kind="stable")]
+        return best, score_I[best]
+
+
+def create_app() -> FastAPI:
+    """Of one worker process; what to serve is in the environment."""
+    torch.set_num_threads(1)
+    bundle = Bundle.load(Path(os.environ[BUNDLE]))
+    known: dict[str, Any] = json.loads(Path(os.environ[HISTORIES]).read_text())
+    statistics = torch.full((1, len(bundle.statistics_names)), torch.nan)
+    histories = {
+        user: Histories.from_lists(
+            [[bundle.items.index[item] for item in row["items"]]], [row["weights"]], [row["ages_days"]]
+        )
+        for user, row in known.items()
+    }
+    padding = " " * int(os.environ[PADDING])
+    item_ids = bundle.items.item_ids
+    if os.environ[ARITHMETIC] == "same":
+        retrieval = Retrieval(bundle.scorer)
+
+        def ranked(histories: Histories, statistics: torch.Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
+            found = retrieval.rank(histories, statistics, k=k, with_lifts=False)
+            return found.items, found.scores
+    else:
+        ranked = Dense(bundle)
+
+    app = FastAPI(openapi_url=None)
+
+    @app.get("/readyz")
+    async def ready() -> dict[str, bool]:
+        return {"ready": True}
+
+    @app.post("/recommend")
+    async def recommend(request: Request) -> Response:
+        asked = json.loads(await request.body())
+        with torch.inference_mode():
+            items, scores = ranked(histories[asked["user_id"]], statistics, asked["k"])
+        listed = [
+            {"item_id": item_ids[item], "score": score}
+            for item, score in zip(items.tolist(), scores.tolist(), strict=True)
+        ]
+        return Response(json.dumps({"items": listed, "padding": padding}), media_type="application/json")
+
+    return app
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", required=True)
+    parser.add_argument("--histories", required=True)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--arithmetic", choices=("dense", "same"), default="dense")
+    parser.add_argument("--padding", type=int, default=0, help="bytes to make an answer as long as the service's")
+    given = parser.parse_args()
+    os.environ |= {
+        BUNDLE: given.bundle,
+        HISTORIES: given.histories,
+        ARITHMETIC: given.arithmetic,
+        PADDING: str(given.padding),
+    }
+    uvicorn.run(
+        "benchmarks.serving.bare:create_app",
+        factory=True,
+        host="127.0.0.1",
+        port=given.port,
+        workers=given.workers,
+        access_log=False,
+        log_level="warning",
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""Where the CPU time of one recommendation goes, layer by layer, in a process of its own.
+
+    python -m benchmarks.serving.layers --users FILE.json --bundle FOLDER      # settings from the environment
+
+Each layer is run alone, for the same users, in the order in which a request passes it. Prints one JSON object:
+milliseconds of CPU a request.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import torch
+
+from components.core.settings import load_settings
+from components.model.bundle import Bundle
+from components.model.explain import explain_listed
+from serving.app import create_app
+from serving.known import histories_of, know, statistics_of
+from serving.online import FeastReader
+from serving.recommend import Recommender
+from serving.schemas import RecommendAnswer, RecommendRequest
+from serving.state import ServiceState, service_clock
+
+ROUNDS = 3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--users", type=Path, required=True)
+    parser.add_argument("--bundle", type=Path, required=True)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    users: list[str] = list(json.loads(given.users.read_text()))[:150]
+    settings = load_settings()
+    settings = settings.model_copy(update={"serve": settings.serve.model_copy(update={"bundle": str(given.bundle)})})
+    bundle = Bundle.load(given.bundle)
+    recommender = Recommender(bundle, clock=service_clock(settings, bundle), max_k=100, max_history=1000)
+    print(json.dumps(asyncio.run(measure(settings, recommender, users))))
+
+
+async def measure(settings: Any, recommender: Recommender, users: list[str]) -> dict[str, float]:
+    bundle, retrieval = recommender.bundle, recommender.retrieval
+    now = recommender.clock()
+    reader = FeastReader(settings)
+    bodies = [json.dumps({"user_id": user, "k": 10}).encode() for user in users]
+    requests = [RecommendRequest.model_validate_json(body) for body in bodies]
+    online = [reader.read(user, now=now) for user in users]
+    known = [
+        know((), user, (), index=bundle.items.index, now=now, max_history=recommender.max_history) for user in online
+    ]
+    histories = [histories_of([one]) for one in known]
+    statistics = [statistics_of([one], bundle.statistics_names) for one in known]
+    vectors = [retrieval.user_vectors(*both)[0] for both in zip(histories, statistics, strict=True)]
+    found = [retrieval.rank(h, s, k=10) for h, s in zip(histories, statistics, strict=True)]
+    answers = [recommender.recommend(request, user) for request, user in zip(requests, online, strict=True)]
+
+    def ranked(at: int, *, with_lifts: bool) -> Any:
+        return retrieval.rank_known(
+            histories[at],
+            vectors[at],
+            k=10,
+            include_seen=False,
+            allowed=None,
+            rules=bundle.rules,
+            with_lifts=with_lifts,
+        )
+
+    def alone(call: Callable[[int], Any]) -> float:
+        return _milliseconds(call, len(users))
+
+    layers = {
+        "request: pydantic": alone(lambda at: RecommendRequest.model_validate_json(bodies[at])),
+        "online read": alone(lambda at: reader.read(users[at], now=now)),
+        "history": alone(
+            lambda at: (
+                know((), online[at], (), index=bundle.items.index, now=now, max_history=1000),
+                histories_of([known[at]]),
+                statistics_of([known[at]], bundle.statistics_names),
+            )
+        ),
+        "score: user vector": alone(lambda at: retrieval.user_vectors(histories[at], statistics[at])),
+        "score: terms and list": alone(lambda at: ranked(at, with_lifts=False)),
+        "reasons": alone(lambda at: (retrieval.tables.lifts_of(found[at].user, found[at].items), None))
+        + alone(lambda at: explain_listed(bundle, found[at])),
+        "answer: JSON": alone(lambda at: RecommendAnswer.__pydantic_serializer__.to_json(answers[at])),
+        "all of these, recommend()": alone(lambda at: recommender.recommend(requests[at], online[at])),
+    }
+
+    state = ServiceState(settings)
+    state.current = recommender
+    app = create_app(settings, state=state, reader=reader)
+    layers["the app, without a server"] = await _through_app(app, bodies)
+    app.state.behaviour.stop()
+    return layers
+
+
+async def _through_app(app: Any, bodies: list[bytes]) -> float:
+    async def ask(body: bytes) -> int:
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": "POST",
+            "path": "/recommend",
+            "raw_path": b"/recommend",
+            "query_string": b"",
+            "root_path": "",
+            "scheme": "http",
+            "headers": [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")],
+            "client": ("127.0.0.1", 1),
+            "server": ("127.0.0.1", 80),
+        }
+        status = 0
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message: dict[str, Any]) -> None:
+            nonlocal status
+            status = message.get("status", status)
+
+        await app(scope, receive, send)
+        return status
+
+    best = float("inf")
+    for _ in range(ROUNDS + 1):
+        started = time.process_time()
+        for body in bodies:
+            status = await ask(body)
+            if status != 200:
+                raise RuntimeError(f"The app answered {status}.")
+        best = min(best, (time.process_time() - started) / len(bodies) * 1000)
+    return best
+
+
+def _milliseconds(call: Callable[[int], Any], count: int) -> float:
+    """CPU milliseconds a call, the best of some rounds: what else the machine does only ever adds."""
+    best = float("inf")
+    with torch.inference_mode():
+        for _ in range(ROUNDS):
+            started = time.process_time()
+            for at in range(count):
+                call(at)
+            best = min(best, (time.process_time() - started) / count * 1000)
+    return best
+
+
+if __name__ == "__main__":
+    main()
