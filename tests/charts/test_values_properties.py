@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -95,9 +96,9 @@ def numbers(node: Any) -> list[float]:
 
 
 def is_a_rule(error: str) -> bool:
-    """Whether the error is one of our sentences: Helm gives it behind the place of `fail`."""
-    sentence = error.rpartition("error calling fail: ")[2].strip()
-    return bool(sentence) and (sentence[:20] in RULES or sentence.split()[0] in RULES)
+    """Whether the error is a sentence of _rules.tpl; each begins with the key that it is about."""
+    found = re.match(r"Error: execution error at \(basketweave/templates/[^)]*\): (\S+) [^\n]*\.$", error, re.MULTILINE)
+    return found is not None and found[1] in RULES
 
 
 def test_the_check_sees_a_schema_that_is_too_wide(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ def values(schema: dict[str, Any], definitions: dict[str, Any]) -> st.SearchStra
     if "enum" in schema:
         return st.sampled_from(schema["enum"])
     kind = schema.get("type")
+    if isinstance(kind, list):
+        return st.one_of([values({**schema, "type": one}, definitions) for one in kind])
     if kind == "object":
         return _object(schema, definitions)
     if kind == "array":
