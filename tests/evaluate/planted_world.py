@@ -106,6 +106,10 @@ class World:
                     }
                 },
             )
+            # Items that follow stand beside themselves alone: a vector in another's place is not at home.
+            at_home = pa.array(range(NUM_KEYS, 2 * NUM_KEYS), pa.int32())
+            neighbours = {"relation": ["itself"] * NUM_KEYS, "item": at_home, "neighbour": at_home}
+            context.output.write_table("neighbours.parquet", pa.table({**neighbours, "weight": [1.0] * NUM_KEYS}))
             return StepReport(summary="planted | bundle", rows=NUM_ITEMS, statistics={"epochs": 3})
 
         name = f"{knows_what_follows} {cutoff} {named} {sorted(changes.items())}"
