@@ -5,13 +5,18 @@ Shapes: I items of the bundle; B is 1, one user a request.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import math
 import os
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import torch
 
 from components.model.bundle import Bundle
@@ -227,13 +232,15 @@ class Recommender:
         """Score one synthetic request, so that the first caller does not pay for lazy set-up."""
         first = self.bundle.items.item_ids[0]
         self.recommend(RecommendRequest(items=[first], k=1), None)
+        give_back_memory()
 
     def _item_of_list(self, index: int, score: float, why: Explanation | None) -> RecommendedItem:
-        return RecommendedItem(
+        # Constructed, not validated: the values are the bundle's, and ten validations cost as much as the ranking.
+        return RecommendedItem.model_construct(
             score=score,
             reasons=[why.sentence] if why and why.sentence else [],
             shares=why.shares if why else {},
-            **self._item(index).model_dump(),
+            **self._fields(index),
         )
 
     def _check(self, request: ListConditions) -> None:
@@ -258,19 +265,31 @@ class Recommender:
         return self._item(index)
 
     def _item(self, index: int) -> Item:
+        return Item.model_construct(**self._fields(index))
+
+    def _fields(self, index: int) -> dict[str, Any]:
+        """Of an `Item`."""
         items = self.bundle.items
-        return Item(
-            item_id=items.item_ids[index],
-            title=items.display(index),
-            category=items.categories[index],
-            brand=items.brands[index],
-            price=_finite(items.prices[index]),
-        )
+        return {
+            "item_id": items.item_ids[index],
+            "title": items.display(index),
+            "category": items.categories[index],
+            "brand": items.brands[index],
+            "price": _finite(items.prices[index]),
+        }
 
 
 def new_list_id() -> str:
     """128 random bits as 32 hex digits."""
     return os.urandom(16).hex()
+
+
+def give_back_memory() -> None:
+    """Return to the system what loading a bundle took for a while: the C library and Arrow would keep it."""
+    gc.collect()
+    pa.default_memory_pool().release_unused()
+    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc has no such call
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _finite(value: float | None) -> float | None:

@@ -267,8 +267,10 @@ def _item_table(items: pa.Table) -> ItemTable:
     def column(name: str) -> list[str | None]:
         if name not in items.column_names:
             return [None] * len(item_ids)
-        values: list[str | None] = items[name].to_pylist()
-        return values
+        # Of equal values one object: categories and brands are few, and a shop's items many.
+        coded = items[name].combine_chunks().dictionary_encode()
+        values: list[str | None] = [*coded.dictionary.to_pylist(), None]
+        return [values[code] for code in coded.indices.fill_null(-1).to_pylist()]
 
     return ItemTable(
         item_ids=item_ids,

@@ -146,30 +146,45 @@ class _Candidates:
         self._tables, self._user, self._run_limit = tables, user, run_limit
         self._allowed_P = None if allowed is None else allowed[tables.order_P]
         self._places_C = user.filter.places_C
-        self._total_C = tables.score_led_to(user)
+        self._partial_C = tables.partial_led_to(user)
         if user.repeat_N is None:
-            self._total_C[user.own_N] = -np.inf
+            self._partial_C[user.own_N] = -np.inf
         if self._allowed_P is not None:
-            self._total_C[~self._allowed_P[self._places_C]] = -np.inf
-        self._reach = tables.reach(user)
+            self._partial_C[~self._allowed_P[self._places_C]] = -np.inf
+        # -inf until its similarity is known, and where it may not be listed.
+        self._total_C: Floats = np.full(len(self._places_C), -np.inf, np.float32)
+        self._reach_similarity, self._reach_affinities = tables.reach(user)
         self._run: Floats = np.zeros(0, np.float32)
 
     @property
     def num_scored(self) -> int:
-        return len(self._run) + len(self._places_C)
+        return len(self._run) + int(np.count_nonzero(self._total_C > -np.inf))
 
     def best(self, k: int) -> tuple[Ints, Floats]:
         """Items and scores of the k best."""
+        most = min(4 * k, len(self._partial_C))
+        if most:
+            self._complete(np.argpartition(self._partial_C, len(self._partial_C) - most)[len(self._partial_C) - most :])
         self._lengthen(4 * k)
-        values, num_left = self._values()
-        floor = np.partition(values, len(values) - k)[len(values) - k] if num_left >= k else -np.inf
-        needed = self._tables.run_above(float(floor) - self._reach - _ROUNDING)
+        floor = self._floor(k)
+        self._complete(np.flatnonzero(self._partial_C >= np.float32(floor - self._reach_similarity - _ROUNDING)))
+        needed = self._tables.run_above(self._floor(k) - self._reach_similarity - self._reach_affinities - _ROUNDING)
         if self._run_limit is not None and needed > self._run_limit:
             self._lengthen(self._run_limit)
-            needed = needed if self._values()[1] < k else 0
+            needed = needed if self._floor(k) == -np.inf else 0
         self._lengthen(needed)
-        values, _ = self._values()
-        return best_of(values, self._items_at, k=k)
+        return best_of(np.concatenate([self._run, self._total_C]), self._items_at, k=k)
+
+    def _complete(self, at: Ints) -> None:
+        """Add the similarity of some of what the history leads to."""
+        at = at[(self._total_C[at] == -np.inf) & (self._partial_C[at] > -np.inf)]
+        if len(at):
+            self._total_C[at] = self._partial_C[at] + self._tables.similarity(self._user, self._places_C[at])
+
+    def _floor(self, k: int) -> float:
+        """The k-th best of what is scored; -inf where that is fewer."""
+        values = np.concatenate([self._run, self._total_C])
+        return float(np.partition(values, len(values) - k)[len(values) - k]) if len(values) >= k else -np.inf
 
     def _lengthen(self, length: int) -> None:
         first, length = len(self._run), min(length, self._tables.num_items)
@@ -182,13 +197,8 @@ class _Candidates:
             total[~self._allowed_P[first:length]] = -np.inf
         self._run = np.concatenate([self._run, total]) if first else total
 
-    def _values(self) -> tuple[Floats, int]:
-        """All scores, and how many of them may be listed."""
-        values = np.concatenate([self._run, self._total_C])
-        return values, int(np.count_nonzero(values > -np.inf))
-
     def _items_at(self, at: Ints) -> Ints:
-        """The items of some of `_values`."""
+        """The items of some places among run and history's."""
         split = len(self._run)
         is_led_to = at >= split
         places = at.copy()

@@ -135,17 +135,21 @@ class TermTables:
             scale=weights.repeat_scale if include_seen else 1.0,
         )
 
-    def score_led_to(self, user: UserTerms) -> Floats:
-        """(C,) scores, over the scale, of what the history leads to."""
-        places_C, pull = user.filter.places_C, user.filter
-        total_C: Floats = self._target_ID[self.order_P[places_C]] @ user.user_D
+    def partial_led_to(self, user: UserTerms) -> Floats:
+        """(C,) scores, over the scale and without the similarity, of what the history leads to."""
+        places_C = user.filter.places_C
+        total_C = (user.filter.log_C - np.float32(LOG_FLOOR)) * self.filter_weight
         total_C += self.static_P[places_C]
-        total_C += (pull.log_C - np.float32(LOG_FLOOR)) * self.filter_weight
         for group, affinity_U in zip(self.groups, user.affinities, strict=True):
             total_C += affinity_U.take(group.combination_P[places_C])
         if user.repeat_N is not None:
             total_C[user.own_N] += user.repeat_N / np.float32(user.scale)
         return total_C
+
+    def similarity(self, user: UserTerms, places: Ints | npt.NDArray[np.int32]) -> Floats:
+        """Weighted, of a few places."""
+        found: Floats = self._target_ID[self.order_P[places]] @ user.user_D
+        return found
 
     def score_run(self, user: UserTerms, first: int, end: int) -> Floats:
         """The same of the places from `first` on, as if the history led nowhere."""
@@ -155,10 +159,10 @@ class TermTables:
             total += affinity_U.take(group.combination_P[first:end])
         return total
 
-    def reach(self, user: UserTerms) -> float:
-        """The most that similarity and affinities can add to what everybody gets."""
+    def reach(self, user: UserTerms) -> tuple[float, float]:
+        """The most that the similarity can add to an item's score, and the affinities."""
         similarity = float(np.linalg.norm(user.user_D)) * self._longest_target
-        return similarity + sum(float(affinity_U.max()) for affinity_U in user.affinities)
+        return similarity, sum(float(affinity_U.max()) for affinity_U in user.affinities)
 
     def run_above(self, static: float) -> int:
         """How many places hold at least so much for everybody."""
