@@ -157,6 +157,7 @@ function showLegend(items) {
 
 const SOURCES = {
   online_store: "from the online store's history",
+  events: "from what they just did",
   request: "from the basket",
   both: "from history and basket",
   popularity: "nobody known: what is popular",
@@ -168,6 +169,7 @@ function showResults(answer) {
   $("results-empty").hidden = answer.items.length > 0;
   $("results-empty").textContent = "No item is left under these conditions.";
   const notes = [SOURCES[answer.source]];
+  if (answer.fresh_events) notes.push(`${plural(answer.fresh_events, "event")} since the features were made`);
   if (answer.degraded.length) notes.push(`without: ${answer.degraded.map(label).join(", ")}`);
   if (answer.unknown_items.length) notes.push(`${plural(answer.unknown_items.length, "item")} unknown`);
   $("results-note").textContent = notes.join(" · ");
@@ -234,6 +236,9 @@ async function recommend() {
   if (user) body.user_id = user;
   if (basket.size) body.items = [...basket.keys()];
   if ($("category").value) body.category = $("category").value;
+  if ($("price-min").value) body.price_min = Number($("price-min").value);
+  if ($("price-max").value) body.price_max = Number($("price-max").value);
+  body.diversity = Number($("diversity").value);
   // In the fragment, so that it can be shared and is never sent to the server or written to its logs.
   history.replaceState(null, "", user ? `#user=${encodeURIComponent(user)}` : location.pathname);
   const [list, past] = await Promise.allSettled([
