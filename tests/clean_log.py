@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from components.core.artifact import ArtifactRef
 from components.core.day_table import DayTable
-from components.core.schemas import CATALOG, EVENTS
+from components.core.schemas import CATALOG, EVENTS, events_schema
 from components.core.settings import Settings
 from components.core.step import Step, StepContext, StepReport, execute
 
@@ -24,7 +24,7 @@ def event_table(rows: Rows) -> pa.Table:
         {"event_id": f"e{n:06d}", "event_type": "purchase", "session_id": None, "quantity": 1.0, "price": None, **row}
         for n, row in enumerate(rows)
     ]
-    return pa.Table.from_pylist(filled, schema=EVENTS)
+    return pa.Table.from_pylist(filled, schema=events_schema({name for row in filled for name in row}))
 
 
 def catalog_table(rows: Rows) -> pa.Table:

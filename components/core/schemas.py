@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pyarrow as pa
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
@@ -23,7 +25,10 @@ EVENTS = pa.schema(
         pa.field("price", pa.float64()),
     ]
 )
-EVENT_COLUMNS: tuple[str, ...] = tuple(EVENTS.names)
+# Events of a log that also says how an item was liked, on the shop's own scale (validation.min_rating to max_rating).
+# A log without ratings has day files without the column.
+RATED_EVENTS = EVENTS.append(pa.field("rating", pa.float64()))
+EVENT_COLUMNS: tuple[str, ...] = tuple(RATED_EVENTS.names)
 REQUIRED_EVENT_COLUMNS: tuple[str, ...] = ("item_id", "event_type", "timestamp")
 
 CATALOG = pa.schema(
@@ -37,6 +42,20 @@ CATALOG = pa.schema(
         pa.field("attributes", pa.map_(pa.string(), pa.string())),
     ]
 )
+
+
+def events_schema(columns: Iterable[str]) -> pa.Schema:
+    """RATED_EVENTS where `rating` is among the columns, else EVENTS."""
+    return RATED_EVENTS if "rating" in columns else EVENTS
+
+
+def in_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Events of either schema in this one: ratings that the table lacks are null, those that nobody wants are gone."""
+    for field in schema:
+        if field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(len(table), field.type))
+    return table.select(schema.names).cast(schema)
+
 
 # Events that state a want strongly enough to be a training target and a metric's hit.
 TARGET_EVENT_TYPES: tuple[str, ...] = ("purchase",)

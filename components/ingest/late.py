@@ -21,12 +21,12 @@ import pyarrow.parquet as pq
 from components.core.artifact import Partition
 from components.core.clock import DAY, midnight
 from components.core.day_table import DayTable
-from components.core.schemas import EVENTS
+from components.core.schemas import RATED_EVENTS, events_schema, in_schema
 from components.core.store import Store
 from components.ingest import log
 
 LATE_TABLE = "late_events"
-LATE = pa.schema([*EVENTS, pa.field("arrived", pa.date32(), nullable=False)])
+LATE = RATED_EVENTS.append(pa.field("arrived", pa.date32(), nullable=False))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,9 @@ def take_up(con: duckdb.DuckDBPyConnection, store: Store, day: date) -> pa.Table
     """Add to `typed` what came late for `day` in other days' files; returns it (LATE), less what `typed` had itself."""
     late = _of_other_days(_late_rows(store, day), day)
     con.register("came_late", late)
-    columns = ", ".join(EVENTS.names)
+    if late["rating"].null_count < len(late) and "rating" not in log.schema_of(con, "typed").names:
+        con.execute("ALTER TABLE typed ADD COLUMN rating DOUBLE")
+    columns = ", ".join(log.schema_of(con, "typed").names)
     own = con.sql("SELECT DISTINCT event_id FROM typed WHERE reason IS NULL").to_arrow_table()["event_id"]
     con.execute(f"INSERT INTO typed ({columns}) SELECT {columns} FROM came_late")
     con.unregister("came_late")
@@ -52,15 +54,16 @@ def take_up(con: duckdb.DuckDBPyConnection, store: Store, day: date) -> pa.Table
 
 
 def set_apart(con: duckdb.DuckDBPyConnection, day: date) -> pa.Table:
-    """Take the rows of earlier days out of `typed`: EVENTS, one row an event_id. Those that cannot be cast are gone."""
+    """Take the rows of earlier days out of `typed`: events, one row an event_id. Those that cannot be cast are gone."""
     earlier = f"timestamp < '{midnight(day).isoformat()}'"
-    order = ", ".join(name for name in EVENTS.names if name != "event_id")
+    schema = log.schema_of(con, "typed")
+    order = ", ".join(name for name in schema.names if name != "event_id")
     rows = con.sql(
-        f"SELECT {', '.join(EVENTS.names)} FROM typed WHERE {earlier} AND reason IS NULL "
+        f"SELECT {', '.join(schema.names)} FROM typed WHERE {earlier} AND reason IS NULL "
         f"QUALIFY row_number() OVER (PARTITION BY event_id ORDER BY {order}) = 1 ORDER BY timestamp, event_id"
     ).to_arrow_table()
     con.execute(f"DELETE FROM typed WHERE {earlier}")
-    return rows.cast(EVENTS)
+    return rows.cast(schema)
 
 
 def reopen(
@@ -73,7 +76,7 @@ def reopen(
     gap_minutes: float,
     spill: Path,
 ) -> list[Reopened]:
-    """The days that `rows` (EVENTS of days in `days`), which arrived with the files of `arrived`, change."""
+    """The days that `rows` (events of days in `days`), which arrived with the files of `arrived`, change."""
     of_row = pc.cast(rows["timestamp"], pa.date32())
     known = DayTable(store, LATE_TABLE).days()
     touched = {*pc.unique(of_row).to_pylist(), *(day for day in known if day in days and day != arrived)}
@@ -83,14 +86,16 @@ def reopen(
         before = _late_rows(store, day)
         if not brought.num_rows and not pc.any(pc.equal(before["arrived"], pa.scalar(arrived, pa.date32()))).as_py():
             continue
-        present = pq.read_table(store.fetch(days[day].path, sha256=days[day].sha256), schema=EVENTS)
+        present = pq.read_table(store.fetch(days[day].path, sha256=days[day].sha256))
         own = _without(present, before["event_id"])
         others = _of_other_days(before, arrived)
         new = _without(_without(brought, own["event_id"]), others["event_id"])
         late = pa.concat_tables(
             [
                 others,
-                new.append_column(LATE.field("arrived"), pa.array([arrived] * len(new), LATE.field("arrived").type)),
+                in_schema(new, RATED_EVENTS).append_column(
+                    LATE.field("arrived"), pa.array([arrived] * len(new), LATE.field("arrived").type)
+                ),
             ]
         )
         ids = {*own["event_id"].to_pylist(), *late["event_id"].to_pylist()}
@@ -98,7 +103,7 @@ def reopen(
             continue
         merged = _sessions_cut_anew(
             own,
-            late.select(EVENTS.names),
+            late.drop_columns("arrived"),
             before=evening_before(store, days, day, gap_minutes),
             gap_minutes=gap_minutes,
             spill=spill,
@@ -133,8 +138,11 @@ def evening_before(store: Store, days: Mapping[date, Partition], day: date, gap_
 def _sessions_cut_anew(
     own: pa.Table, late: pa.Table, *, before: pa.Table | None, gap_minutes: float, spill: Path
 ) -> pa.Table:
-    """Own and late rows of a day (EVENTS), sorted; a visit that ingest had cut is cut anew among all of them."""
-    columns = ", ".join(EVENTS.names)
+    """Own and late rows of a day, sorted; a visit that ingest had cut is cut anew among all of them."""
+    is_rated = "rating" in own.column_names or late["rating"].null_count < len(late)
+    schema = events_schema(["rating"] if is_rated else [])
+    own, late = in_schema(own, schema), in_schema(late, schema)
+    columns = ", ".join(schema.names)
     was_cut = r"session_id = user_id || '@' || regexp_extract(session_id, '(\d+)$', 1)"
     with closing(log.connect(str(spill))) as con:
         con.register("own", own)
@@ -145,7 +153,7 @@ def _sessions_cut_anew(
         )
         log.cut_sessions(con, gap_minutes=gap_minutes, before=before)
         rows = con.sql(f"SELECT {columns} FROM sessioned ORDER BY timestamp, event_id").to_arrow_table()
-    return rows.cast(EVENTS).combine_chunks()
+    return rows.cast(schema).combine_chunks()
 
 
 def _late_rows(store: Store, day: date) -> pa.Table:

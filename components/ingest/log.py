@@ -14,7 +14,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from components.core.schemas import EVENTS, TIMESTAMP
+from components.core.schemas import TIMESTAMP, events_schema, in_schema
 from components.ingest.mapping import (
     FIRST_YEAR,
     LAST_YEAR,
@@ -41,6 +41,7 @@ REJECTS = pa.schema(
 MAX_TEXT = 1000
 MAX_REJECT = 10_000
 _TEXTS = ("event_id", "user_id", "item_id", "event_type", "session_id")
+_NUMBERS = ("quantity", "price", "rating")
 _MICROSECONDS_A_DAY = 86_400_000_000
 _BATCH_ROWS = 100_000
 
@@ -71,6 +72,11 @@ def connect(spill_folder: str) -> duckdb.DuckDBPyConnection:
     return con
 
 
+def schema_of(con: duckdb.DuckDBPyConnection, relation: str) -> pa.Schema:
+    """EVENTS or RATED_EVENTS, by the relation's columns."""
+    return events_schema(columns_of(con, relation))
+
+
 def cast_events(
     con: duckdb.DuckDBPyConnection, expressions: Expressions, *, days: Collection[date] | None, where: str
 ) -> int:
@@ -80,17 +86,18 @@ def cast_events(
     no day and stays.
     """
     source = columns_of(con, "events_source")
-    raw = ", ".join(f"{expressions.get(name)} AS {name}" for name in EVENTS.names)
+    names = events_schema(expressions.by_column).names
+    raw = ", ".join(f"{expressions.get(name)} AS {name}" for name in names)
     try:
         con.execute(f"CREATE TEMP VIEW events_raw AS SELECT {raw}, s FROM events_source s")
         types = columns_of(con, "events_raw")
     except duckdb.BinderException as error:
         raise explain_binder(error, source, where) from error
-    refuse_nested({name: types[name] for name in EVENTS.names}, where)
+    refuse_nested({name: types[name] for name in names}, where)
     cast = {name: text_cast(name, types[name]) for name in _TEXTS}
     cast["timestamp"] = time_cast("timestamp", types["timestamp"])
-    cast |= {name: number_cast(name, types[name]) for name in ("quantity", "price")}
-    selected = ", ".join(f"{cast[name]} AS {name}, {name} AS raw_{name}" for name in EVENTS.names)
+    cast |= {name: number_cast(name, types[name]) for name in _NUMBERS if name in names}
+    selected = ", ".join(f"{cast[name]} AS {name}, {name} AS raw_{name}" for name in names)
     of_days = ""
     if days is not None:
         listed = ", ".join(f"DATE '{day.isoformat()}'" for day in sorted(days))
@@ -98,10 +105,10 @@ def cast_events(
     con.execute(
         f"""
         CREATE TEMP TABLE typed AS
-        SELECT * REPLACE (coalesce(event_id, {_row_hash()}) AS event_id),
+        SELECT * REPLACE (coalesce(event_id, {_row_hash(names)}) AS event_id),
                CASE WHEN reason IS NOT NULL THEN left(to_json(s)::VARCHAR, {MAX_REJECT}) END AS row
         FROM (
-            SELECT {", ".join(EVENTS.names)}, nullif(concat_ws('; ', {", ".join(_reasons(types))}), '') AS reason, s
+            SELECT {", ".join(names)}, nullif(concat_ws('; ', {", ".join(_reasons(types))}), '') AS reason, s
             FROM (SELECT {selected}, s FROM events_raw) {of_days}
         )
         """
@@ -134,7 +141,7 @@ def _reasons(types: dict[str, str]) -> list[str]:
         )
         # Some libraries end a text there, and two ids would be one.
         reasons.append(f"CASE WHEN contains({name}, chr(0)) THEN '{name} has a NUL byte' END")
-    for name in ("quantity", "price"):
+    for name in (name for name in _NUMBERS if name in types):
         is_nan = f"lower(trim(CAST(raw_{name} AS VARCHAR))) = 'nan'"
         reasons.append(
             f"CASE WHEN isinf({name}) THEN '{name} is infinite' WHEN {name} IS NOT NULL THEN NULL "
@@ -143,23 +150,24 @@ def _reasons(types: dict[str, str]) -> list[str]:
     return reasons
 
 
-def _row_hash() -> str:
+def _row_hash(names: list[str]) -> str:
     """Identity of a row without an event_id: equal in every contract column means equal here."""
-    columns = [name for name in EVENTS.names if name != "event_id"]
+    columns = [name for name in names if name != "event_id"]
     texts = [f"epoch_us({name})" if name == "timestamp" else name for name in columns]
     return f"md5(concat_ws(chr(31), {', '.join(f'coalesce(CAST({text} AS VARCHAR), chr(30))' for text in texts)}))"
 
 
 def drop_duplicates(con: duckdb.DuckDBPyConnection) -> int:
     """Make `kept`: the first row of each event_id. Returns how many were dropped."""
-    columns = ", ".join(EVENTS.names)
+    names = schema_of(con, "typed").names
+    columns = ", ".join(names)
     rows, distinct = con.execute(
         "SELECT count(*), count(DISTINCT event_id) FROM typed WHERE reason IS NULL"
     ).fetchall()[0]
     if rows == distinct:  # the window below costs as much as all the rest
         con.execute(f"CREATE TEMP VIEW kept AS SELECT {columns} FROM typed WHERE reason IS NULL")
     else:
-        order = ", ".join(["timestamp", *(name for name in EVENTS.names if name not in ("timestamp", "event_id"))])
+        order = ", ".join(["timestamp", *(name for name in names if name not in ("timestamp", "event_id"))])
         con.execute(
             f"CREATE TEMP TABLE kept AS SELECT {columns} FROM typed WHERE reason IS NULL "
             f"QUALIFY row_number() OVER (PARTITION BY event_id ORDER BY {order}) = 1"
@@ -173,12 +181,13 @@ def cut_sessions(con: duckdb.DuckDBPyConnection, *, gap_minutes: float, before: 
     A user's silence longer than the gap begins a new session. `before` (EVENTS) are the last rows of the day before,
     so that a day which is ingested alone continues the visits that midnight cut.
     """
-    columns = ", ".join(EVENTS.names)
+    schema = schema_of(con, "kept")
+    columns = ", ".join(schema.names)
     ((missing,),) = con.execute("SELECT count(*) FROM kept WHERE session_id IS NULL").fetchall()
     if missing == 0:
         con.execute("CREATE TEMP VIEW sessioned AS SELECT * FROM kept")
         return
-    con.register("before_midnight", before if before is not None else EVENTS.empty_table())
+    con.register("before_midnight", schema.empty_table() if before is None else in_schema(before, schema))
     con.execute(
         f"""
         CREATE TEMP TABLE sessioned AS
@@ -234,13 +243,14 @@ def rejected_rows(con: duckdb.DuckDBPyConnection) -> pa.Table:
 
 
 def stream_days(con: duckdb.DuckDBPyConnection) -> Iterator[tuple[date, pa.Table]]:
-    """(day, its rows as EVENTS sorted by time and event_id), oldest day first."""
-    columns = ", ".join(map(identifier, EVENTS.names))
+    """(day, its rows as EVENTS or RATED_EVENTS, sorted by time and event_id), oldest day first."""
+    schema = schema_of(con, "sessioned")
+    columns = ", ".join(map(identifier, schema.names))
     reader = con.sql(f"SELECT {columns} FROM sessioned ORDER BY timestamp, event_id").to_arrow_reader(_BATCH_ROWS)
     current: date | None = None
     parts: list[pa.Table] = []
     for batch in reader:
-        table = pa.Table.from_batches([batch]).cast(EVENTS)
+        table = pa.Table.from_batches([batch]).cast(schema)
         for day, part in _split_days(table):
             if day != current:
                 if current is not None:

@@ -23,6 +23,7 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "session_id": ("session", "visit_id", "basket_id", "order_id", "invoice"),
     "quantity": ("qty", "amount", "units", "count"),
     "price": ("unit_price", "cost"),
+    "rating": ("stars", "score", "user_rating"),
     "title": ("name", "description", "item_name", "product_name"),
     "category": ("categories", "product_category", "category_name"),
 }

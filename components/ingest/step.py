@@ -323,7 +323,7 @@ def _by_reason(rejects: pa.Table) -> dict[str, int]:
 def _public_columns(expressions: Expressions) -> list[str]:
     """The source's columns that may be shown as examples: those of the item and the event, none of the user."""
     private = [expressions.get(name) for name in ("user_id", "session_id", "event_id")]
-    public = [expressions.get(name) for name in ("item_id", "event_type", "timestamp", "quantity", "price")]
+    public = [expressions.get(name) for name in ("item_id", "event_type", "timestamp", "quantity", "price", "rating")]
     return sorted(mentioned(public, expressions.source) - mentioned(private, expressions.source))
 
 

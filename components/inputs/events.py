@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import scipy.sparse as sp
 
 from components.core.errors import ContractError
-from components.core.schemas import EVENT_WEIGHTS, TARGET_EVENT_TYPES, UNLISTED_EVENT_WEIGHT
+from components.core.schemas import EVENT_WEIGHTS, RATED_EVENTS, TARGET_EVENT_TYPES, UNLISTED_EVENT_WEIGHT
 from components.core.split import Window
 from components.measures.interactions import Interactions
 
@@ -40,6 +40,8 @@ class EventLog:
     time_us_E: np.ndarray
     weight_E: np.ndarray
     is_target_E: np.ndarray
+    rating_E: np.ndarray | None = None
+    """nan where the event has none; None where they were not asked for."""
 
     @property
     def num_users(self) -> int:
@@ -58,10 +60,22 @@ class EventLog:
             num_users=self.num_users,
         )
 
+    def ratings_in(self, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """-> users, items (of the bundle) and ratings given in the window, by user and item; the last of each pair."""
+        assert self.rating_E is not None
+        chosen = np.flatnonzero(self._is_in(window) & ~np.isnan(self.rating_E) & (self.item_E < self.num_items))
+        chosen = chosen[np.argsort(self.time_us_E[chosen], kind="stable")]
+        pair = self.user_E[chosen] * self.num_items + self.item_E[chosen]
+        _, last = np.unique(pair[::-1], return_index=True)
+        kept = chosen[len(chosen) - 1 - last]
+        return self.user_E[kept], self.item_E[kept], self.rating_E[kept]
+
+    def _is_in(self, window: Window) -> np.ndarray:
+        return (self.time_us_E >= _microseconds(window.start)) & (self.time_us_E < _microseconds(window.end))
+
     def targets_in(self, window: Window) -> sp.csr_matrix:
         """(U, I + X): 1 for each item that the user took in the window. No list can hold one of the last X."""
-        start_us, end_us = _microseconds(window.start), _microseconds(window.end)
-        chosen = self.is_target_E & (self.time_us_E >= start_us) & (self.time_us_E < end_us)
+        chosen = self.is_target_E & self._is_in(window)
         shape = (self.num_users, self.num_items + self.num_unknown_items)
         taken = sp.csr_matrix(
             (np.ones(chosen.sum(), dtype=np.float32), (self.user_E[chosen], self.item_E[chosen])), shape=shape
@@ -71,9 +85,17 @@ class EventLog:
         return taken
 
 
-def read_events(paths: Sequence[Path], *, item_ids: pa.StringArray, track: Track) -> EventLog:
-    """Day partitions of schema EVENTS -> the log, with items as positions in `item_ids`."""
-    days = [pq.read_table(path, columns=_COLUMNS).unify_dictionaries() for path in track(paths)]
+def read_events(
+    paths: Sequence[Path], *, item_ids: pa.StringArray, track: Track, with_ratings: bool = False
+) -> EventLog:
+    """Day partitions of schema EVENTS or RATED_EVENTS -> the log, with items as positions in `item_ids`."""
+    columns = [*_COLUMNS, "rating"] if with_ratings else _COLUMNS
+    days = [
+        pq.read_table(path, columns=columns, schema=RATED_EVENTS).unify_dictionaries()
+        if with_ratings
+        else pq.read_table(path, columns=columns).unify_dictionaries()
+        for path in track(paths)
+    ]
     if not days:
         raise ContractError("The clean log has no day. Ingest events before evaluating.")
     table = pa.concat_tables(days)
@@ -98,6 +120,7 @@ def read_events(paths: Sequence[Path], *, item_ids: pa.StringArray, track: Track
         time_us_E=table["timestamp"].combine_chunks().cast(pa.int64()).to_numpy()[chosen],
         weight_E=weight_E[chosen],
         is_target_E=is_target_E[chosen],
+        rating_E=table["rating"].combine_chunks().fill_null(np.nan).to_numpy()[chosen] if with_ratings else None,
     )
 
 

@@ -17,6 +17,7 @@ def command(
     seed: Annotated[int, typer.Option(help="Equal seeds give equal bytes.")] = 7,
     start: Annotated[str, typer.Option(help="First day (ISO date).")] = "2024-01-01",
     sessions_per_user_day: Annotated[float, typer.Option(help="Mean visits of a person a day.")] = 0.2,
+    rating_share: Annotated[float, typer.Option(help="Share of purchases that are rated; 0: no column rating.")] = 0.0,
     defects: Annotated[
         list[str] | None, typer.Option("--defect", help="KIND=RATE to plant, such as duplicate=0.01; may be repeated.")
     ] = None,
@@ -42,6 +43,7 @@ def command(
         seed=seed,
         start=start,
         sessions_per_user_day=sessions_per_user_day,
+        rating_share=rating_share,
         defects=parse_defects(defects or []),
         drifts=parse_drifts(drifts or []),
     )

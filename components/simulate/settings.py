@@ -128,6 +128,8 @@ class WorldSettings(_World):
     """Share of people who come in the course of the log."""
     new_items_share: Share = 0.25
     """Share of items that appear in the course of the log, some every day."""
+    rating_share: Share = 0.0
+    """Share of purchases that their buyers rate, from 1 to 5; 0: the log has no column `rating`."""
     defects: DefectSettings = DefectSettings()
     drifts: tuple[Drift, ...] = ()
 

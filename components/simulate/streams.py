@@ -20,6 +20,7 @@ class Stream(IntEnum):
     DEFECTS = 6
     DRIFT = 7
     CLICKS = 8
+    RATINGS = 9
 
 
 def generator(settings: WorldSettings, stream: Stream, *parts: int) -> np.random.Generator:

@@ -22,12 +22,13 @@ import pyarrow.parquet as pq
 
 from components.core.artifact import write_parquet
 from components.core.progress import Progress
-from components.core.schemas import EVENTS
+from components.core.schemas import EVENTS, RATED_EVENTS
 from components.core.store import write_file_whole
-from components.simulate.behaviour import EVENT_TYPES
+from components.simulate.behaviour import EVENT_TYPES, Batch
 from components.simulate.defects import PLANTED, DayDefects, day_defects, plant
 from components.simulate.event_rows import event_table
 from components.simulate.key import DayFile, Key, LateRows
+from components.simulate.ratings import RATING, rating_rows, with_ratings
 from components.simulate.settings import WorldSettings
 from components.simulate.world import World
 
@@ -69,7 +70,8 @@ class _LogWriter:
         self._late_tables: dict[int, list[pa.Table]] = {}
         self._event_types = np.zeros(len(EVENT_TYPES), dtype=np.int64)
         self._planted_rows: Counter[str] = Counter()
-        self._sessions = self._anonymous = self._clean_rows = 0
+        self._schema = RATED_EVENTS if world.settings.rating_share else EVENTS
+        self._sessions = self._anonymous = self._clean_rows = self._ratings = 0
 
     def __enter__(self) -> _LogWriter:
         self._planted = pq.ParquetWriter(self._out / PLANTED_FILE, PLANTED, compression="zstd")
@@ -84,7 +86,7 @@ class _LogWriter:
         settings = self._settings
         defects = day_defects(settings, day)
         path = f"events/day={settings.day(day).isoformat()}.parquet"
-        file = _DayFile(self._out / path, renamed=defects.renamed)
+        file = _DayFile(self._out / path, renamed=defects.renamed, schema=self._schema)
         waiting: deque[Future[None]] = deque()
         rows = 0
         for table in self._tables(day, defects):
@@ -106,17 +108,29 @@ class _LogWriter:
             self._anonymous += int(batch.is_anonymous.sum())
             if self._settings.defects.is_clean:
                 self._clean_rows += table.num_rows
-                yield table
+                yield self._rated(table, batch)
                 continue
             damaged = plant(batch, table, self._settings, is_late=defects.arrives is not None)
             self._clean_rows += damaged.clean_rows
             self._planted.write_table(damaged.planted)
             self._planted_rows.update(damaged.planted.column("kind").to_pylist())
             late.append(damaged.late)
-            yield damaged.table
+            yield self._rated(damaged.table, batch)
         if defects.arrives is not None and late:
             self._keep_late(day, defects.arrives, pa.concat_tables(late))
-        yield from self._late_tables.pop(day, [])
+        for table in self._late_tables.pop(day, []):
+            yield self._rated(table, None)
+
+    def _rated(self, table: pa.Table, batch: Batch | None) -> pa.Table:
+        """The table as it is written: where people rate, with the batch's ratings, to which no defect is done."""
+        if self._schema is EVENTS:
+            return table
+        given = RATED_EVENTS.empty_table()
+        if batch is not None:
+            given = rating_rows(batch, self._settings, self._world.catalog, self._world.population)
+        self._ratings += given.num_rows
+        self._clean_rows += given.num_rows
+        return with_ratings(table, given)
 
     def _keep_late(self, day: int, arrives: int, rows: pa.Table) -> None:
         self._late_tables.setdefault(arrives, []).append(rows)
@@ -131,7 +145,8 @@ class _LogWriter:
             clean_rows=self._clean_rows,
             sessions=self._sessions,
             anonymous_sessions=self._anonymous,
-            event_types=dict(zip(EVENT_TYPES, self._event_types.tolist(), strict=True)),
+            event_types=dict(zip(EVENT_TYPES, self._event_types.tolist(), strict=True))
+            | ({RATING: self._ratings} if self._ratings else {}),
             planted_rows=dict(sorted(self._planted_rows.items())),
             files=self._files,
             late=self._late,
@@ -143,8 +158,9 @@ class _LogWriter:
 class _DayFile:
     """One day's parquet file; opened by its first batch."""
 
-    def __init__(self, path: Path, *, renamed: dict[str, str]) -> None:
+    def __init__(self, path: Path, *, renamed: dict[str, str], schema: pa.Schema) -> None:
         self._path = path
+        self._schema = schema
         self._renamed = renamed
         self._writer: pq.ParquetWriter | None = None
 
@@ -167,6 +183,6 @@ class _DayFile:
 
     def close(self) -> None:
         if self._writer is None:
-            self.write(EVENTS.empty_table())  # a day without visits
+            self.write(self._schema.empty_table())  # a day without visits
         assert self._writer is not None
         self._writer.close()

@@ -317,8 +317,8 @@ def chosen_loss(name: LossName, windows: Sequence[TrainingWindow]) -> LossName:
     """What 'auto' stands for here; a loss that the windows cannot feed is refused."""
     if name in RATING_LOSSES and any(window.ratings is None for window in windows):
         raise SettingsError(
-            f"train.loss is '{name}', which learns from explicit ratings, and the log holds none: an event of the data "
-            "contract says that an item was rated, not how. Set train.loss to 'auto'."
+            f"train.loss is '{name}', which learns from explicit ratings, and a window of the log holds none. Give the "
+            "log a column 'rating' (docs/data-contract.md), or set train.loss to 'auto'."
         )
     if name != "auto":
         return name

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from components.core.split import TimeSplit
 from components.core.step import Step, StepContext, StepReport
+from components.inputs.users import read_histories, read_statistics
 from components.model.attributes import ItemAttributes
 from components.model.bundle import write_bundle, write_encoder
 from components.model.encoders import ItemGraph
@@ -32,6 +33,7 @@ from components.train.fit import (
     weigh_counted,
     weigh_repeats,
 )
+from components.train.index import measure_retrieval
 from components.train.launch import announce
 from components.train.loop import Epoch
 from components.train.ranks import Ranks
@@ -41,7 +43,15 @@ from components.train.snapshot import Snapshot, read_attributes, read_snapshot
 from components.train.tracking import track_run
 from components.train.warm_start import Warming, warm_start_key, write_warm_start
 from components.train.windows import TrainingWindow
-from components.train.world import STATISTICS, World, cut_window, read_world, strengths, with_user_features
+from components.train.world import (
+    STATISTICS,
+    World,
+    cut_window,
+    rating_scale,
+    read_world,
+    strengths,
+    with_user_features,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +150,7 @@ def _run(context: StepContext) -> StepReport:
             "validation": quality,
             "epochs": best.number,
             "target_types": list(world.events.target_types),
+            "retrieval": _retrieval(world, split, shipped.scorer, seed=settings.seed),
         }
         write_bundle(
             context.output,
@@ -167,6 +178,17 @@ def _run(context: StepContext) -> StepReport:
         rows=items.num_rows,
         statistics={**quality, "epochs": best.number},
         num_gpus=Ranks.here().size if world.device.type == "cuda" else 0,
+    )
+
+
+def _retrieval(world: World, split: TimeSplit, scorer: Scorer, *, seed: int) -> dict[str, Any]:
+    """How the service will find the shipped items, for users as known at the cutoff."""
+    ids = world.events.user_ids
+    return measure_retrieval(
+        scorer,
+        read_histories(world.features, split.cutoff, user_ids=ids, item_ids=world.item_ids),
+        read_statistics(world.features, split.cutoff, user_ids=ids, names=STATISTICS),
+        seed=seed,
     )
 
 
@@ -264,5 +286,6 @@ STEP = Step(
     sections=("train", "split", "graph"),
     rooms=("components.train", "components.model", "components.measures.ranking", "components.inputs"),
     run=run,
-    fingerprint=warm_start_key,
+    # A scale is a setting of validation, and here it says what a rating is worth.
+    fingerprint=lambda context: {"warm_start": warm_start_key(context), "rating_scale": rating_scale(context)},
 )

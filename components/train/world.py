@@ -22,6 +22,7 @@ from components.model.attributes import ItemAttributes
 from components.model.encoders import USER_ITEM, ItemGraph
 from components.model.histories import Histories
 from components.model.propagation import TwoHop
+from components.train.batches import RATING_LOSSES
 from components.train.snapshot import distinct_users, read_attributes, read_snapshot
 from components.train.windows import TrainingWindow
 
@@ -44,6 +45,7 @@ class World:
     half_life_days: float
     min_item_users: int
     device: torch.device
+    rating_scale: tuple[float, float] | None = None  # lowest and highest; None where the loss asks for no ratings
 
 
 def read_world(context: StepContext, items: pa.Table, split: TimeSplit) -> World:
@@ -51,10 +53,17 @@ def read_world(context: StepContext, items: pa.Table, split: TimeSplit) -> World
     settings = context.settings
     warm = np.flatnonzero(distinct_users(graph, split.cutoff) >= settings.graph.min_item_users)
     item_ids = items["item_id"].combine_chunks()
+    scale = rating_scale(context)
+    events = read_events(
+        context.inputs["clean"].partition_paths(),
+        item_ids=item_ids,
+        track=lambda paths: paths,
+        with_ratings=scale is not None,
+    )
     return World(
         features=context.inputs["features"],
         graph=graph,
-        events=read_events(context.inputs["clean"].partition_paths(), item_ids=item_ids, track=lambda paths: paths),
+        events=events,
         item_ids=item_ids,
         warm=warm,
         attributes=read_attributes(items, rows=warm),
@@ -62,7 +71,15 @@ def read_world(context: StepContext, items: pa.Table, split: TimeSplit) -> World
         half_life_days=settings.graph.half_life_days,
         min_item_users=settings.graph.min_item_users,
         device=_device(settings.train.device),
+        rating_scale=scale,
     )
+
+
+def rating_scale(context: StepContext) -> tuple[float, float] | None:
+    """Ends of the shop's scale, where the loss learns from ratings."""
+    if context.settings.train.loss not in RATING_LOSSES:
+        return None
+    return context.settings.validation.min_rating, context.settings.validation.max_rating
 
 
 def cut_window(world: World, window: Window) -> TrainingWindow:
@@ -76,14 +93,15 @@ def cut_window(world: World, window: Window) -> TrainingWindow:
         items=world.warm,
     )
     taken = sp.csr_matrix(world.events.targets_in(window)[:, world.warm])
-    users = np.flatnonzero(np.diff(taken.indptr) > 0)
+    is_learnt_from = np.diff(taken.indptr) > 0
+    rated = None if world.rating_scale is None else _ratings(world, window, world.rating_scale)
+    if rated is not None:
+        is_learnt_from |= np.diff(rated.indptr) > 0
+    users = np.flatnonzero(is_learnt_from)
     user_ids = world.events.user_ids.take(pa.array(users))
     whole = read_histories(world.features, window.start, user_ids=user_ids, item_ids=world.item_ids)
     taken = taken[users]
-    zeros = torch.zeros(taken.nnz)
-    targets = Histories(
-        torch.from_numpy(taken.indptr.astype(np.int64)), torch.from_numpy(taken.indices.astype(np.int64)), zeros, zeros
-    )
+    targets = _as_histories(taken)
     statistics = read_statistics(world.features, window.start, user_ids=user_ids, names=STATISTICS)
     has_id_I = snapshot.users_I >= world.min_item_users
     return TrainingWindow(
@@ -95,7 +113,35 @@ def cut_window(world: World, window: Window) -> TrainingWindow:
         counted=snapshot.counted,
         candidates_C=torch.nonzero(has_id_I).ravel(),
         targets=targets,
+        ratings=None if rated is None else _as_histories(sp.csr_matrix(rated[users])),
     ).to(world.device)
+
+
+def _ratings(world: World, window: Window, scale: tuple[float, float]) -> sp.csr_matrix | None:
+    """(U, W) ratings given in the window, 0 the lowest of the scale and 1 the highest; None where there is none.
+
+    A rating of 0 is an entry like any other.
+    """
+    user, item, rating = world.events.ratings_in(window)
+    place_I = np.full(len(world.item_ids), -1)
+    place_I[world.warm] = np.arange(len(world.warm))
+    known = place_I[item] >= 0
+    if not known.any():
+        return None
+    low, high = scale
+    value = np.clip((rating[known] - low) / (high - low), 0, 1).astype(np.float32)
+    shape = (world.events.num_users, len(world.warm))
+    return sp.csr_matrix((value, (user[known], place_I[item[known]])), shape=shape)
+
+
+def _as_histories(matrix: sp.csr_matrix) -> Histories:
+    """Values as weights; no ages."""
+    return Histories(
+        torch.from_numpy(matrix.indptr.astype(np.int64)),
+        torch.from_numpy(matrix.indices.astype(np.int64)),
+        torch.from_numpy(matrix.data),
+        torch.zeros(matrix.nnz),
+    )
 
 
 def strengths(window: TrainingWindow, half_life_days: float) -> sp.csr_matrix:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -17,12 +17,20 @@ from pydantic import BaseModel, ConfigDict
 
 from components.core.artifact import Partition
 from components.core.clock import midnight
-from components.core.schemas import EVENTS
+from components.core.schemas import events_schema
 from components.validate.judge import Judge, Outcome, check_agreement
 from components.validate.rules import Mask, Rule, reasons_of_rows
 
-QUARANTINE = pa.schema([*EVENTS, pa.field("day", pa.date32()), pa.field("reason", pa.string(), nullable=False)])
 DERIVED = ("has_user_or_session", "hour_of_day", "is_in_stretch", "is_product", "is_unknown_item", "is_quarantined")
+
+
+def quarantine_schema(columns: Iterable[str]) -> pa.Schema:
+    """Events as given, with ratings where they are among the columns, and why they were put aside."""
+    more = (pa.field("day", pa.date32()), pa.field("reason", pa.string(), nullable=False))
+    return pa.schema([*events_schema(columns), *more])
+
+
+QUARANTINE = quarantine_schema(())
 
 
 class CatalogIndex:

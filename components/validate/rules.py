@@ -86,12 +86,12 @@ class OneOf(Rule):
 
 @dataclass(frozen=True, kw_only=True)
 class Within(Rule):
-    """`above` < value <= `at_most`, or `at_least` <= value < `below`; a null is within."""
+    """A value between two ends, each of which may itself be within; a null is within."""
 
     low: float
     high: float
-    open_end: bool = False
-    """False: (low, high]; True: [low, high)."""
+    strict_low: bool = False
+    strict_high: bool = False
     low_reason: str
     high_reason: str
 
@@ -100,22 +100,33 @@ class Within(Rule):
             column=self.column,
             min_value=self.low,
             max_value=self.high,
-            strict_min=not self.open_end,
-            strict_max=self.open_end,
+            strict_min=self.strict_low,
+            strict_max=self.strict_high,
             severity="warning",
             meta={"check": self.name},
         )
 
     def reasons(self, frame: pd.DataFrame) -> Mapping[str, Mask]:
         values = frame[self.column].to_numpy()
-        if self.open_end:
-            return {self.low_reason: values < self.low, self.high_reason: values >= self.high}
-        return {self.low_reason: values <= self.low, self.high_reason: values > self.high}
+        return {
+            self.low_reason: values <= self.low if self.strict_low else values < self.low,
+            self.high_reason: values >= self.high if self.strict_high else values > self.high,
+        }
 
 
-def event_rules(settings: ValidateSettings) -> tuple[Rule, ...]:
-    """The rules of an event row, over the columns of `day.day_frame`."""
+def event_rules(settings: ValidateSettings, *, has_ratings: bool = False) -> tuple[Rule, ...]:
+    """The rules of an event row, over the columns of `day.day_frame`; of ratings where the table has them."""
+    low, high = settings.min_rating, settings.max_rating
+    of_ratings = Within(
+        column="rating",
+        low=low,
+        high=high,
+        sentence=f"The rating, where given, is {low:g} to {high:g}",
+        low_reason=f"rating is under {low:g}",
+        high_reason=f"rating is over {high:g}",
+    )
     return (
+        *((of_ratings,) if has_ratings else ()),
         Present(column="event_id", sentence="Every event has an id"),
         Present(column="item_id", sentence="Every event names an item"),
         Present(column="event_type", sentence="Every event has a kind"),
@@ -137,7 +148,7 @@ def event_rules(settings: ValidateSettings) -> tuple[Rule, ...]:
             column="hour_of_day",
             low=0,
             high=24,
-            open_end=True,
+            strict_high=True,
             sentence="The time lies in the partition's day",
             low_reason="timestamp lies before its day",
             high_reason="timestamp lies after its day",
@@ -151,6 +162,7 @@ def event_rules(settings: ValidateSettings) -> tuple[Rule, ...]:
         Within(
             column="quantity",
             low=0,
+            strict_low=True,
             high=settings.max_quantity,
             sentence=f"The quantity, where given, is above 0 and at most {settings.max_quantity:,g}",
             low_reason="quantity is 0 or less",
@@ -159,6 +171,7 @@ def event_rules(settings: ValidateSettings) -> tuple[Rule, ...]:
         Within(
             column="price",
             low=0,
+            strict_low=True,
             high=settings.max_price,
             sentence=f"The price, where given, is above 0 and at most {settings.max_price:,g}",
             low_reason="price is 0 or less",

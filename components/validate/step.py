@@ -24,7 +24,7 @@ from components.core.day_table import DayTable
 from components.core.errors import ArtifactError, ContractError
 from components.core.hashing import code_sha256, json_sha256
 from components.core.pipeline_metrics import Sample, counted
-from components.core.schemas import CATALOG, EVENTS
+from components.core.schemas import CATALOG, events_schema, in_schema
 from components.core.sections import ValidateSettings
 from components.core.step import Step, StepContext, StepReport, latest
 from components.validate import checks as table_checks
@@ -38,6 +38,7 @@ from components.validate.day import (
     day_frame,
     judge_day,
     outlying_days,
+    quarantine_schema,
     split,
 )
 from components.validate.judge import Judge, Outcome
@@ -54,7 +55,7 @@ def run(context: StepContext) -> StepReport:
     days = [work.day(part) for part in context.track(work.partitions, description="validating days")]
     catalog = work.clean_catalog()
     results = work.results(days)
-    quarantine = pa.concat_tables(work.quarantined or [QUARANTINE.empty_table()]).combine_chunks()
+    quarantine = work.quarantine()
     _assert_rows_law(results, quarantine)
 
     output = context.output
@@ -112,29 +113,51 @@ class _Validation:
         self.catalog_table = self.events.table("catalog.parquet")
         _check_schema(self.catalog_table, CATALOG, "catalog.parquet")
         self.catalog = CatalogIndex(self.catalog_table)
-        self.rules: tuple[Rule, ...] = event_rules(self.settings)
-        self.day_checks = table_checks.day_checks(
-            self.settings, columns=(*EVENTS.names, *DERIVED), has_catalog=self.catalog.has_items
-        )
+        self.has_ratings = False  # any day so far
         self.earlier, self.earlier_quarantine = _earlier(context)
         self.quarantined: list[pa.Table] = []
         self.reused = 0
         self.ids = _IdsAcrossDays()
         self.last_frame: pd.DataFrame | None = None
         self._judge: Judge | None = None
-        self._day_suite: Any = None
+        self._day_suites: dict[bool, Any] = {}
+
+    def rules(self, *, has_ratings: bool) -> tuple[Rule, ...]:
+        return event_rules(self.settings, has_ratings=has_ratings)
+
+    def day_checks(self, *, has_ratings: bool) -> tuple[table_checks.Check, ...]:
+        columns = events_schema(["rating"] if has_ratings else []).names
+        return table_checks.day_checks(self.settings, columns=(*columns, *DERIVED), has_catalog=self.catalog.has_items)
 
     @property
     def judge(self) -> Judge:
         """Made at first use: a run that reuses every day still judges the log, but imports late."""
         if self._judge is None:
             self._judge = Judge()
-            self._day_suite = self._judge.suite("a day's events", [*self.rules, *self.day_checks])
         return self._judge
+
+    def day_suite(self, *, has_ratings: bool) -> Any:
+        """What a day's rows are judged by; of ratings where it has the column."""
+        if has_ratings not in self._day_suites:
+            judged: list[Rule | table_checks.Check] = [
+                *self.rules(has_ratings=has_ratings),
+                *self.day_checks(has_ratings=has_ratings),
+            ]
+            self._day_suites[has_ratings] = self.judge.suite("a day's events", judged)
+        return self._day_suites[has_ratings]
+
+    def quarantine(self) -> pa.Table:
+        """Of all days; with ratings where any has them."""
+        schema = quarantine_schema(["rating"] if self.has_ratings else [])
+        parts = [in_schema(part, schema) for part in self.quarantined]
+        return pa.concat_tables(parts or [schema.empty_table()]).combine_chunks()
 
     def day(self, part: Partition) -> DayRecord:
         path = self.context.store.fetch(part.path, sha256=part.sha256)
-        looked_at = pq.read_table(path, columns=["event_id", "item_id", "price"])
+        with pq.ParquetFile(path) as file:
+            has_ratings = "rating" in file.schema_arrow.names
+            looked_at = file.read(columns=["event_id", "item_id", "price"])
+        self.has_ratings |= has_ratings
         self.ids.add(looked_at["event_id"])
         facts = day_facts(looked_at, self.catalog)
         is_outlying = part.day in self.outlying
@@ -155,10 +178,10 @@ class _Validation:
             # What ingest counted can change while the kept rows do not.
             return known.model_copy(update=_ingest_counts(part))
         table = pq.read_table(path)
-        _check_schema(table, EVENTS, f"the partition of {part.day}")
-        frame, reasons = day_frame(table, part.day, self.catalog, self.rules, is_outlying=is_outlying)
-        judge = self.judge
-        outcomes = judge_day(judge, self._day_suite, self.rules, frame)
+        _check_schema(table, events_schema(table.column_names), f"the partition of {part.day}")
+        rules = self.rules(has_ratings=has_ratings)
+        frame, reasons = day_frame(table, part.day, self.catalog, rules, is_outlying=is_outlying)
+        outcomes = judge_day(self.judge, self.day_suite(has_ratings=has_ratings), rules, frame)
         self.last_frame = frame
         good, bad = split(table, part.day, reasons)
         self.quarantined.append(bad)
@@ -199,7 +222,8 @@ class _Validation:
                 "repeated_event_ids": [float(self.ids.repeated())],
             }
         )
-        found = day_results(days, self.rules, self.day_checks)
+        is_rated = self.has_ratings
+        found = day_results(days, self.rules(has_ratings=is_rated), self.day_checks(has_ratings=is_rated))
         found += self._judged("days", table_checks.series_checks(self.settings), series)
         found += self._judged("log", table_checks.log_checks(self.settings), log)
         if self.catalog.has_items:
@@ -235,7 +259,8 @@ class _Validation:
     def write_data_docs(self, output: ArtifactWriter) -> None:
         if not self.settings.data_docs or self.last_frame is None:
             return
-        page = self.judge.data_docs_page(self.judge.result(self._day_suite, self.last_frame))
+        suite = self.day_suite(has_ratings="rating" in self.last_frame)
+        page = self.judge.data_docs_page(self.judge.result(suite, self.last_frame))
         output.path("data_docs/last_day.html", is_report=True).write_text(page, encoding="utf-8")
 
 
@@ -291,7 +316,7 @@ def _earlier(context: StepContext) -> tuple[dict[date, DayRecord], pa.Table]:
 
 
 def _of_day(quarantine: pa.Table, day: date) -> pa.Table:
-    return quarantine.filter(pc.equal(quarantine["day"], pa.scalar(day))).cast(QUARANTINE)
+    return quarantine.filter(pc.equal(quarantine["day"], pa.scalar(day)))
 
 
 def _ingest_counts(part: Partition) -> dict[str, int]:

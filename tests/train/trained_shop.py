@@ -27,10 +27,15 @@ class TrainedShop:
 
 
 def train_shop(
-    folder: Path, *, graph: dict[str, Any] | None = None, train: dict[str, Any] | None = None
+    folder: Path,
+    *,
+    world: dict[str, Any] | None = None,
+    graph: dict[str, Any] | None = None,
+    train: dict[str, Any] | None = None,
 ) -> TrainedShop:
-    """`graph` and `train` change these sections."""
-    simulate(WorldSettings(users=300, items=200, days=60, sessions_per_user_day=0.3, seed=7), folder / "log")
+    """`world` changes the shop, `graph` and `train` these sections."""
+    shop: dict[str, Any] = {"users": 300, "items": 200, "days": 60, "sessions_per_user_day": 0.3, "seed": 7}
+    simulate(WorldSettings(**(shop | (world or {}))), folder / "log")
     settings = load_settings(
         home=folder / "home",
         source={

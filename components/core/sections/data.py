@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from components.core.sections.base import Section, Share
 
@@ -39,6 +39,10 @@ class ValidateSettings(Section):
     max_quantity: float = Field(default=1000, gt=0)
     """A larger quantity in one event is an outlier and goes to quarantine (fuel sold in millilitres, say)."""
     max_price: float = Field(default=100_000, gt=0)
+    min_rating: float = 0
+    """The lowest rating of the shop's scale; what lies outside goes to quarantine."""
+    max_rating: float = 5
+    """The highest rating of the shop's scale."""
     max_quarantined_share: Share = 0.25
     """A day with a larger share of bad rows stops the run."""
     max_unknown_item_share: Share = 0.05
@@ -61,6 +65,12 @@ class ValidateSettings(Section):
     """Quarantined rows that the quality page shows a reason, users made unrecognisable."""
     data_docs: bool = False
     """Also write Great Expectations' own pages; they load from the internet when they are looked at."""
+
+    @model_validator(mode="after")
+    def _scale_has_two_ends(self) -> ValidateSettings:
+        if not self.min_rating < self.max_rating:
+            raise ValueError("max_rating must be above min_rating")
+        return self
 
 
 class FeatureSettings(Section):
