@@ -45,6 +45,7 @@ def run(
     catalog: Annotated[str | None, typer.Option(help="Your own catalogue, if there is one.")] = None,
     as_of: Annotated[str | None, typer.Option(help="Judge time as of this moment (ISO, UTC).")] = None,
     day: Annotated[str | None, typer.Option(help="Ingest this day alone (ISO date) and keep the others.")] = None,
+    why: Annotated[str | None, typer.Option(help="What asked for the run; kept with it.")] = None,
     project: Annotated[
         str | None,
         typer.Option(help="Name of the shop. [default: the setting 'project', else the profile, else 'shop']"),
@@ -54,7 +55,7 @@ def run(
     from components.cli_run import run_pipeline, run_settings
 
     settings = run_settings(profile=profile, data=data, events=events, catalog=catalog, project=project)
-    sys.exit(run_pipeline(settings, as_of=as_of, day=day))
+    sys.exit(run_pipeline(settings, as_of=as_of, day=day, why=why))
 
 
 @app.command()
@@ -139,6 +140,35 @@ def airflow(
     from components.cli_status import start_airflow
 
     start_airflow(project_settings(project), port=port)
+
+
+@app.command("alert-webhook")
+def alert_webhook(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="On loopback; 0: a free one.")] = 9099,
+    airflow_url: Annotated[
+        str | None,
+        typer.Option(
+            "--airflow", help="Airflow's address; runs are started by its REST API. [default: the one of this home]"
+        ),
+    ] = None,
+    token_file: Annotated[Path | None, typer.Option(help="File with a token of Airflow's API.")] = None,
+    alert: Annotated[
+        list[str] | None, typer.Option(help="Alert that starts a run. [default: BasketweaveDrift]")
+    ] = None,
+    cooldown_minutes: Annotated[float, typer.Option(min=0, help="At most one run in this time.")] = 720,
+    project: Project = None,
+) -> None:
+    """Start a run of the pipeline when Alertmanager sends an alert to /alerts."""
+    from components.cli_status import receive_alerts
+
+    receive_alerts(
+        project_settings(project),
+        port=port,
+        airflow_url=airflow_url,
+        token_file=token_file,
+        alerts=alert or ["BasketweaveDrift"],
+        cooldown_minutes=cooldown_minutes,
+    )
 
 
 @app.command()

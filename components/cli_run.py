@@ -57,14 +57,15 @@ def run_settings(
     return load_settings(**changes)
 
 
-def run_parameters(*, as_of: str | None, day: str | None) -> dict[str, str | None]:
+def run_parameters(*, as_of: str | None, day: str | None, why: str | None = None) -> dict[str, str | None]:
     """The DAG's parameters, in the form that its schema takes."""
     if day is not None:
         try:
             day = date.fromisoformat(day).isoformat()
         except ValueError as error:
             raise SettingsError(f"--day '{day}' is not a day. Write an ISO date, such as 2017-12-31.") from error
-    return {"as_of": parse_time(as_of).isoformat() if as_of else None, "day": day}
+    asked_for = {} if why is None else {"why": why}
+    return {"as_of": parse_time(as_of).isoformat() if as_of else None, "day": day, **asked_for}
 
 
 def _project_name(profile: str) -> str:
@@ -72,9 +73,9 @@ def _project_name(profile: str) -> str:
     return re.sub(r"[^a-z0-9_-]+", "-", Path(profile).stem.lower()).strip("-_") or "shop"
 
 
-def run_pipeline(settings: Settings, *, as_of: str | None, day: str | None) -> int:
+def run_pipeline(settings: Settings, *, as_of: str | None, day: str | None, why: str | None = None) -> int:
     """Run the DAG once and say what came of it; returns the exit status."""
-    parameters = run_parameters(as_of=as_of, day=day)
+    parameters = run_parameters(as_of=as_of, day=day, why=why)
     console = terminal()
     console.print(Text(f"Basketweave · project {settings.project} · {settings.project_home}"), style="dim")
     with RunDisplay(console) as display:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from datetime import UTC
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -17,6 +19,7 @@ from components.core.settings import Settings
 from components.core.store import Store
 from components.deploy.probe import ServiceClient
 from components.deploy.service_process import stop_service
+from components.orchestration.alert_webhook import Receiver, by_airflow, by_command, make_server
 from components.orchestration.scheduler import find_scheduler, start_scheduler, stop_scheduler
 
 RUNS = 3
@@ -79,6 +82,29 @@ def start_airflow(settings: Settings, *, port: int | None) -> None:
     console.print("End it with: make stop, or basketweave stop")
 
 
+def receive_alerts(
+    settings: Settings,
+    *,
+    port: int,
+    airflow_url: str | None,
+    token_file: Path | None,
+    alerts: Sequence[str],
+    cooldown_minutes: float,
+) -> None:
+    """Until Ctrl-C. Without an Airflow, runs are processes of this machine."""
+    running = find_scheduler(settings)
+    token = token_file.read_text().strip() if token_file else None
+    url = airflow_url or (running.url if running else None)
+    start = by_airflow(url, token=token) if url else by_command(settings)
+    receiver = Receiver(start, alerts=alerts, cooldown_seconds=60 * cooldown_minutes)
+    with make_server(receiver, port=port) as server:
+        console = Console(highlight=False)
+        where = f"starts runs in the Airflow at {url}" if url else "starts runs on this machine"
+        console.print(Text(f"http://127.0.0.1:{server.server_port}/alerts takes {', '.join(alerts)} and {where}"))
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
+
+
 def _schedule(settings: Settings) -> str:
     schedule = settings.orchestration.schedule
     return f"on the schedule '{schedule}'" if schedule else "when it is triggered"
@@ -92,7 +118,9 @@ def _run_line(entries: Sequence[TaskEntry]) -> Text:
     for entry in entries:
         mark, colour = MARKS[entry.state]
         line.append(f"{mark} {entry.task}  ", style=colour)
-    return line.append(last.summary, style="dim")
+    why = next((entry.why for entry in entries if entry.why), None)
+    line.append(last.summary, style="dim")
+    return line.append(f"  because {why}", style="yellow") if why else line
 
 
 def _service_state(settings: Settings, record: ServiceRecord | None) -> str:

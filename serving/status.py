@@ -73,6 +73,8 @@ class Run(_Part):
     seconds: float
     cpu_seconds: float | None
     cost: float | None
+    why: str | None
+    """What asked for it, where somebody said it."""
     tasks: Sequence[Task]
 
 
@@ -266,6 +268,7 @@ def _run(entries: Sequence[TaskEntry], usage: Mapping[str, Sequence[StepUsage]],
         seconds=sum(entry.seconds for entry in entries),
         cpu_seconds=sum(step.cpu_seconds for step in used) if used else None,
         cost=sum(costs) if costs else None,
+        why=entries[0].why,
         tasks=[Task(task=e.task, state=e.state, summary=e.summary, seconds=e.seconds) for e in entries],
     )
 

@@ -30,6 +30,8 @@ class TaskEntry(BaseModel):
     """The step's own line, or the sentence of its error."""
     seconds: float
     finished_at: datetime
+    why: str | None = None
+    """What asked for the run, where somebody said it."""
     place: int = 0
     """How many entries of the run were there before: the order in which tasks ended, whatever the clock did."""
 

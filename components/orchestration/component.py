@@ -22,7 +22,7 @@ from components.core.errors import BasketweaveError, StopError
 from components.core.journal import TaskEntry, TaskState, run_folder, write_entry
 from components.core.settings import Settings, load_settings
 from components.core.store import Store
-from components.orchestration.run_window import run_as_of
+from components.orchestration.run_window import run_as_of, why_of
 from components.orchestration.watcher import current_watcher
 
 logger = logging.getLogger(__name__)
@@ -112,7 +112,13 @@ def run_in_process(name: str, refs: Sequence[Mapping[str, Any]]) -> dict[str, An
 def note(dag_run: Any, *, task: str, state: TaskState, summary: str, seconds: float) -> None:
     """Tell how a task ended to those who look on and to the run's journal."""
     entry = TaskEntry(
-        run_id=dag_run.run_id, task=task, state=state, summary=summary, seconds=seconds, finished_at=wall_clock()
+        run_id=dag_run.run_id,
+        task=task,
+        state=state,
+        summary=summary,
+        seconds=seconds,
+        finished_at=wall_clock(),
+        why=why_of(dag_run),
     )
     current_watcher().finished(entry)
     store = Store(load_settings().artifact_root)

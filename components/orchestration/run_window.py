@@ -32,6 +32,13 @@ def run_parameters() -> dict[str, Any]:
             title="Day",
             description="Ingest this day alone (ISO date) and keep the others as they are. Empty: the whole log.",
         ),
+        "why": Param(
+            None,
+            type=["null", "string"],
+            maxLength=500,
+            title="Why",
+            description="What asked for the run, such as an alert; kept in the run's journal.",
+        ),
     }
 
 
@@ -43,6 +50,13 @@ def run_as_of(dag_run: Any, settings: Settings) -> datetime | None:
     if is_backfill(dag_run) or (settings.orchestration.as_of == "schedule"):
         return as_utc(dag_run.logical_date or dag_run.run_after)
     return None
+
+
+def why_of(dag_run: Any) -> str | None:
+    """What asked for the run: the person or alert that started it, or the drift whose asset event did."""
+    given = (dag_run.conf or {}).get("why")
+    events = getattr(dag_run, "consumed_asset_events", None) or []
+    return given or next((event.extra["why"] for event in events if (event.extra or {}).get("why")), None)
 
 
 def is_backfill(dag_run: Any) -> bool:

@@ -191,6 +191,7 @@ function showRun(run, status) {
   const cpu = run.cpu_seconds === null ? "–" : duration(run.cpu_seconds);
   const sentence = element("p", { cls: `sentence ${run.outcome === "failed" ? "bad" : ""}` });
   sentence.append(element("strong", { text: run.outcome }), ` · ${run.sentence}`);
+  if (run.why) sentence.append(` · asked for by ${run.why}`);
   line.append(when, track, figure(duration(run.seconds), "duration"), figure(cpu, "CPU"), figure(...cost), sentence);
   return line;
 }

@@ -12,7 +12,7 @@ import tempfile
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,11 +57,18 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(arguments: Sequence[str], *, port: int, folder: Path, ready: str = "/-/ready") -> Iterator[Server]:
+def running(
+    arguments: Sequence[str],
+    *,
+    port: int,
+    folder: Path,
+    ready: str = "/-/ready",
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
     """A process until the end of the block; up when `ready` answers."""
     log = folder / "log.txt"
     with log.open("wb") as stream:
-        process = subprocess.Popen(arguments, stdout=stream, stderr=subprocess.STDOUT, cwd=folder)
+        process = subprocess.Popen(arguments, stdout=stream, stderr=subprocess.STDOUT, cwd=folder, env=environment)
     server = Server(url=f"http://127.0.0.1:{port}", port=port, folder=folder)
     try:
         deadline = time.monotonic() + START_SECONDS

@@ -11,7 +11,7 @@ import pytest
 from watched_shop import WatchedShop
 
 DASHBOARDS = Path(__file__).parents[2] / "charts" / "basketweave" / "dashboards"
-VARIABLES = {"$__rate_interval": "30s", "$job": "basketweave", "$project": "shop"}
+VARIABLES = {"$__rate_interval": "10m", "$job": "basketweave", "$project": "shop"}
 
 pytestmark = pytest.mark.slow
 

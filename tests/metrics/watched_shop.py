@@ -19,7 +19,7 @@ from metric_servers import Server, prometheus, pushgateway, query, scraped, unti
 
 from components.core.clock import wall_clock
 from components.core.live import ServiceRecord, find_service, read_pointer
-from components.core.rollout import Rollout, end_rollout, write_rollout
+from components.core.rollout import Rollout, write_rollout
 from components.core.settings import Settings, load_settings
 from components.core.step import latest
 from components.core.store import Store
@@ -78,6 +78,12 @@ def command(environment: dict[str, str], *arguments: str) -> subprocess.Complete
     )
 
 
+def monitor(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """The step that looks for drift, as a process of its own."""
+    arguments = [sys.executable, "-m", "components.monitor"]
+    return subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
+
+
 @contextlib.contextmanager
 def watched_shop(folder: Path, *, rules: list[dict[str, Any]]) -> Iterator[WatchedShop]:
     """`rules` are Prometheus' rule groups."""
@@ -120,6 +126,9 @@ def force_every_outcome(shop: WatchedShop) -> None:
     _spend_the_rate(shop)
     time.sleep(1.2)
     _ask_in_every_way(shop)
+    # The challenger is taken back, and the monitor looks.
+    for done in (command(shop.environment, "rollback", "--reason", "the test is over"), monitor(shop.environment)):
+        assert done.returncode == 0, done.stdout + done.stderr
     time.sleep(2.5)  # two more scrapes
 
 
@@ -147,14 +156,10 @@ def _offer_challenger(shop: WatchedShop, *, stage: Any, share: float) -> None:
         run_id="live-test",
     )
     write_rollout(store, rollout)
-    label = f'basketweave_rollout_info{{stage="{stage}"}} == 1'
+    label = f'basketweave_rollout_info{{stage=~"{stage}.*"}} == 1'
     until(lambda: shop.ask(label), what=f"a worker takes part in the {stage}")
     with shop.client() as client:
         until(lambda: client.get("/readyz").status_code == 200, what="the service is ready")
-
-
-def end_challenge(shop: WatchedShop) -> None:
-    end_rollout(Store(shop.settings.artifact_root))
 
 
 def _ask_in_every_way(shop: WatchedShop) -> None:
@@ -170,7 +175,8 @@ def _ask_in_every_way(shop: WatchedShop) -> None:
         assert shown
         post("/recommend", {"items": [shown[0]["item_id"]], "k": 5})
         post("/recommend", {"user_id": "nobody-of-this-name", "k": 5})
-        assert post("/recommend", {"category": "no such category", "k": 5}).json()["items"] == []
+        assert post("/recommend", {"price_min": 1e9, "k": 5}).json()["items"] == []
+        assert post("/recommend", {"category": "no such category", "k": 5}).status_code == 422
         assert post("/recommend", {"k": 0}).status_code == 422
         assert post("/recommend", {"user_id": "x" * 5000}).status_code == 413
         assert post("/recommend", {"k": 5}, {}).status_code == 401
