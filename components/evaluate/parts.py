@@ -28,6 +28,7 @@ from components.measures.slices import (
 Number = TypeVar("Number", bound=np.generic)
 
 USERS, ITEMS, CATEGORY, PRICE = "users", "items bought", "category", "price band"
+GROUPS: tuple[str, ...] = (USERS, ITEMS, CATEGORY, PRICE)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,8 +44,9 @@ def verdict_of(world: World, execution: Execution) -> dict[str, Any]:
 
 
 def gate(verdict: dict[str, Any], name: str) -> dict[str, Any]:
-    (found,) = (one for one in verdict["gates"] if one["name"] == name)
-    return found
+    found: list[dict[str, Any]] = [one for one in verdict["gates"] if one["name"] == name]
+    assert len(found) == 1
+    return found[0]
 
 
 @pytest.fixture(scope="module")
