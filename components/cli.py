@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from components.core.command import PIPELINE, step_command, with_one_sentence
+from components.core.command import KINDS, step_command, with_one_sentence
 from components.core.settings import Settings, child_environment, load_settings
 from components.simulate.command import command as simulate
 
@@ -27,7 +27,7 @@ steps = typer.Typer(
     help="Run one step alone, on the latest artifacts of its inputs.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(steps, name="step")
-for _name in PIPELINE:
+for _name in KINDS:
     steps.command(_name)(step_command(_name, f"Run {_name} alone, on the latest artifacts of its inputs."))
 
 Project = Annotated[str | None, typer.Option(help="Name of the shop. [default: the setting 'project']")]

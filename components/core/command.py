@@ -31,8 +31,10 @@ KINDS: Mapping[str, str] = {
     "train": "bundle",
     "evaluate": "evaluation",
     "deploy": "deployment",
+    "monitor": "monitoring",
 }
-PIPELINE = tuple(KINDS)
+# The steps of the DAG `recommender`; the others run on a schedule of their own.
+PIPELINE = tuple(name for name in KINDS if name != "monitor")
 
 
 def load_step(name: str) -> Any:
@@ -95,7 +97,9 @@ def execute_and_print(
     settings = settings or load_settings()
     step = load_step(name)
     store = Store(settings.artifact_root)
-    refs = {kind: inputs.get(kind) or latest(store, kind) for kind in step.inputs}
+    # What a step chooses itself is left to it.
+    wanted = [kind for kind in step.inputs if kind in inputs or kind not in step.chooses]
+    refs = {kind: inputs.get(kind) or latest(store, kind) for kind in wanted}
     execution = execute(
         step,
         settings=settings,

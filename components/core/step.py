@@ -94,6 +94,8 @@ class Step:
     reusable: bool = True
     stands: Callable[[StepContext], bool] | None = None
     """Whether what the step left outside of its artifact (the feature store) is still there; if not, it runs again."""
+    chooses: Mapping[str, Callable[[Store], ArtifactRef]] = field(default_factory=dict)
+    """Inputs that the step finds in the store where its caller names none: the bundle that serves, say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +164,7 @@ def _execute(
     options: Mapping[str, Any] | None,
     progress: Progress | None,
 ) -> Execution:
+    inputs = {**{kind: choose(store) for kind, choose in step.chooses.items() if kind not in inputs}, **inputs}
     opened = {kind: Artifact.open(store, ref.uri, sha256=ref.sha256, kind=kind) for kind, ref in inputs.items()}
     missing = set(step.inputs) - set(opened)
     if missing:

@@ -28,7 +28,8 @@ dags = {{
         "catchup": dag.catchup,
         "max_active_runs": dag.max_active_runs,
         "start_date": dag.start_date.isoformat(),
-        "schedule": str(dag.schedule),
+        "schedule": getattr(getattr(dag.timetable, "timetable", None), "expression", None),
+        "assets": [asset.uri for asset in getattr(dag.timetable.asset_condition, "objects", [])],
         "params": {{key: dag.params.get_param(key).schema for key in dag.params}},
         "outlets": {{task.task_id: [asset.uri for asset in task.outlets] for task in dag.tasks}},
     }}
@@ -66,13 +67,33 @@ def test_the_recommender_is_wired_as_the_architecture_draws_it(parsed: dict[str,
 
 def test_runs_are_bounded_and_reproducible(parsed: dict[str, Any]) -> None:
     dag = parsed["dags"]["recommender"]
-    assert (dag["catchup"], dag["max_active_runs"], dag["schedule"]) == (False, 1, "@daily")
+    assert (dag["catchup"], dag["max_active_runs"]) == (False, 1)
     assert dag["start_date"] == "2000-01-01T00:00:00+00:00"
     assert dag["file"] == str(DAGS / "recommender.py")
     assert {name: schema["type"] for name, schema in dag["params"].items()} == {
         "as_of": ["null", "string"],
         "day": ["null", "string"],
+        "why": ["null", "string"],
     }
+
+
+def test_the_recommender_runs_daily_or_when_drift_asks_and_is_watched_hourly_and_after_each_run(
+    parsed: dict[str, Any],
+) -> None:
+    dags = parsed["dags"]
+    asked = {name: (dags[name]["schedule"], dags[name]["assets"]) for name in ("recommender", "monitoring")}
+    assert asked == {
+        "recommender": ("0 0 * * *", ["basketweave://demo/drift"]),
+        "monitoring": ("0 * * * *", ["basketweave://demo/evaluation"]),
+    }
+    assert dags["monitoring"]["tasks"] == {
+        "ingest": [],
+        "validate": ["ingest"],
+        "monitor": ["validate"],
+        "ask_for_retrain": ["monitor"],
+    }
+    assert dags["monitoring"]["outlets"]["ask_for_retrain"] == ["basketweave://demo/drift"]
+    assert (dags["monitoring"]["catchup"], dags["monitoring"]["max_active_runs"]) == (False, 1)
 
 
 def test_each_step_gives_an_asset_that_other_dags_may_wait_for(parsed: dict[str, Any]) -> None:
@@ -103,3 +124,12 @@ def test_wiring_and_declaration_of_a_step_agree(name: str, parsed: dict[str, Any
     makers = {kind: maker for maker, kind in KINDS.items()}
     upstream = set(parsed["dags"]["recommender"]["tasks"][name]) - {"gate"}
     assert upstream == {makers[kind] for kind in step.inputs}
+
+
+def test_the_monitor_is_declared_as_the_table_of_kinds_says(parsed: dict[str, Any]) -> None:
+    from components.core.command import KINDS
+
+    step = load_step("monitor")
+    assert (step.name, step.kind) == ("monitor", KINDS["monitor"])
+    # It finds the bundle that serves by itself; the log comes from the task before it.
+    assert set(step.inputs) - set(step.chooses) == {"clean"}

@@ -30,18 +30,24 @@ def tiny_steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> TinySteps:
 
 @pytest.fixture
 def run_dag(airflow_database: None, tiny_steps: TinySteps, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Run the DAG `recommender` in this process; returns Airflow's record of the run."""
+    """Run a DAG in this process; returns Airflow's record of the run."""
     from airflow.dag_processing.dagbag import DagBag
 
     from components.orchestration.environment import dags_folder
 
-    def run(*, retries: int = 0, conf: dict[str, Any] | None = None, settings: dict[str, str] | None = None) -> Any:
+    def run(
+        dag: str = "recommender",
+        *,
+        retries: int = 0,
+        conf: dict[str, Any] | None = None,
+        settings: dict[str, str] | None = None,
+    ) -> Any:
         monkeypatch.setenv("BASKETWEAVE_ORCHESTRATION__RETRIES", str(retries))
         monkeypatch.setenv("BASKETWEAVE_ORCHESTRATION__RETRY_DELAY_SECONDS", "0")
         for name, value in (settings or {}).items():
             monkeypatch.setenv(name, value)
         bag = DagBag(str(dags_folder()))
         assert bag.import_errors == {}
-        return bag.dags["recommender"].test(logical_date=None, run_conf=conf)
+        return bag.dags[dag].test(logical_date=None, run_conf=conf)
 
     return run

@@ -19,20 +19,31 @@ WIRING = {
     "deploy": ("deployment", ("bundle", "evaluation")),
 }
 
+WATCHING = {"monitor": ("monitoring", ("clean",))}
+QUIET = {"verdict": "quiet", "why": "", "alarms": [], "window": "2024-02-29", "bundle": "ab", "alarmed_in_a_row": 0}
+DRIFT = {
+    **QUIET,
+    "verdict": "drift",
+    "why": "drift: sessions 9 below 20",
+    "alarms": ["sessions"],
+    "alarmed_in_a_row": 1,
+}
+
 
 class TinySteps:
     """Stands in for `load_step`: counts calls, fails where told to, and keeps what each step was given."""
 
     def __init__(self) -> None:
-        self.contexts: dict[str, list[StepContext]] = {name: [] for name in WIRING}
+        self.contexts: dict[str, list[StepContext]] = {name: [] for name in (*WIRING, *WATCHING)}
         self.errors: dict[str, Callable[[int], Exception | None]] = {}
         self.verdict: str | None = "promote"
+        self.drift: dict[str, Any] = QUIET
 
     def calls(self, name: str) -> int:
         return len(self.contexts[name])
 
     def __call__(self, name: str) -> Step:
-        kind, inputs = WIRING[name]
+        kind, inputs = {**WIRING, **WATCHING}[name]
 
         def run(context: StepContext) -> StepReport:
             self.contexts[name].append(context)
@@ -42,6 +53,8 @@ class TinySteps:
             statistics: dict[str, Any] = {}
             if name == "evaluate" and self.verdict is not None:
                 statistics = {"verdict": self.verdict, "failed_gates": ["beats popularity", "enough users"]}
+            if name == "monitor":
+                statistics = dict(self.drift)
             moment = context.as_of or AS_OF if name == "ingest" else None
             return StepReport(summary=f"{name} is done", rows=len(name), statistics=statistics, as_of=moment)
 

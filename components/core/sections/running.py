@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from components.core.sections.base import Section
 
 # Of components.core.command.KINDS, which imports the settings; a test holds the two together.
-StepOrDefault = Literal["default", "ingest", "validate", "features", "graph", "train", "evaluate", "deploy"]
+StepOrDefault = Literal["default", "ingest", "validate", "features", "graph", "train", "evaluate", "deploy", "monitor"]
 
 
 class TrackingSettings(Section):

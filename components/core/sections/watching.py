@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -35,7 +35,8 @@ class MonitorSettings(Section):
     """After a retrain was asked for, no other is for this long. Judged by `as_of`, never by the wall clock."""
     retrain_weekly_budget: int = Field(default=2, ge=0)
     """Retrains that drift may ask for within seven days."""
-    sampled_users: int = Field(default=200, ge=1)
+    sampled_users: int = Field(default=100, ge=1)
     """Users whose lists and online features are looked at in a run."""
-    evidently: bool = True
-    """Also write Evidently's report of the newest window, some seconds' work; the page drift.html is always there."""
+    evidently: Literal["drift", "always", "never"] = "drift"
+    """When Evidently writes its report of the newest week, which is some seconds' work: where something alarms, at
+    every run, never. Our own page, drift.html, is always there."""
