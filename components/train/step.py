@@ -176,7 +176,12 @@ def _run(context: StepContext) -> StepReport:
     return StepReport(
         summary=summary,
         rows=items.num_rows,
-        statistics={**quality, "epochs": best.number},
+        statistics={
+            **quality,
+            "epochs": best.number,
+            "retrieval_recall": facts["retrieval"]["recall"],
+            "retrieval_scored_items": facts["retrieval"]["scored_items"],
+        },
         num_gpus=Ranks.here().size if world.device.type == "cuda" else 0,
     )
 
