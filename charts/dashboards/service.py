@@ -205,14 +205,11 @@ BOARD = Board(
                 ),
                 Panel(
                     title="Rollout",
-                    about="Stage and challenger; none: nothing is being tried.",
+                    about="1 while the stage with this challenger runs; nothing: nothing is being tried.",
                     queries=[
-                        Query(
-                            f"max by (stage, challenger) (basketweave_rollout_info{JOB}) == 1",
-                            "{{stage}} {{challenger}}",
-                        )
+                        Query(f"max by (stage, challenger) (basketweave_rollout_info{JOB})", "{{stage}} {{challenger}}")
                     ],
-                    shape="name",
+                    shape="bars",
                 ),
                 Panel(
                     title="Last rollout",

@@ -15,7 +15,7 @@ import yaml
 from conftest import chart_rules
 from metric_servers import Server, free_port, prometheus, pushgateway, query, running, scraped, until
 from needs import program
-from watched_shop import LENIENT_RUN, PROJECT, SMALL, command, monitor
+from watched_shop import LENIENT_RUN, PROJECT, SMALL, command, watch_drift
 
 from components.core.journal import NOT_PROMOTED, last_runs
 from components.core.settings import load_settings
@@ -54,7 +54,7 @@ def alert_webhook(environment: dict[str, str], folder: Path) -> Iterator[str]:
 def test_planted_drift_ends_in_a_run_that_carries_why(tmp_path: Path) -> None:
     world = tmp_path / "world"
     environment = shop_environment(tmp_path)
-    # Prices rise by half and people buy otherwise, a week before the log's end.
+    # Prices nearly double a week before the log's end.
     planted = ["--drift", f"price@{DRIFT_DAY}=0.8"]
     made = command(environment, "simulate", "--out", str(world), *SIZE, *planted)
     assert made.returncode == 0, made.stdout + made.stderr
@@ -67,7 +67,7 @@ def test_planted_drift_ends_in_a_run_that_carries_why(tmp_path: Path) -> None:
         done = command(environment, "run")
         assert done.returncode == 0, done.stdout + done.stderr
         try:
-            monitored = monitor(environment)
+            monitored = watch_drift(environment)
             assert monitored.returncode == 0, monitored.stdout + monitored.stderr
             with (
                 alert_webhook(environment, tmp_path / "webhook") as webhook,
@@ -86,7 +86,7 @@ def test_planted_drift_ends_in_a_run_that_carries_why(tmp_path: Path) -> None:
                 firing = 'ALERTS{alertname="BasketweaveDrift",alertstate="firing"}'
                 until(lambda: query(server, firing), what="the rule fires")
                 measures = {series["metric"]["measure"] for series in query(server, firing)}
-                assert measures & {"price_psi", "price_level"}
+                assert "price_level" in measures
                 until(lambda: json.loads(alerts.get("/api/v2/alerts")), what="Alertmanager has it")
                 store = Store(load_settings(home=tmp_path / "home", project=PROJECT).artifact_root)
                 until(lambda: asked_for(store), what="a run was asked for", seconds=240)
@@ -109,6 +109,8 @@ def asked_for(store: Store) -> set[str]:
 def shop_environment(folder: Path) -> dict[str, str]:
     environment = {**os.environ, "BASKETWEAVE_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"}
     environment |= {f"BASKETWEAVE_{name}": value for name, value in SMALL.items()}
+    # Two weeks after the cutoff are too few to learn limits from: a bound by hand holds until then.
+    environment["BASKETWEAVE_MONITOR__BOUNDS"] = '{"price_level": 0.3}'
     environment["BASKETWEAVE_SOURCE__PROFILE"] = "contract"
     environment["BASKETWEAVE_SOURCE__EVENTS"] = f"{folder}/world/events/*.parquet"
     environment["BASKETWEAVE_SOURCE__CATALOG"] = f"{folder}/world/catalog.parquet"
