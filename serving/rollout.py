@@ -50,6 +50,8 @@ class Routed:
     """Answers where `recommender` cannot; None: what it raises is raised."""
     is_refused: bool = False
     """The arm's own bundle could not be loaded, and `recommender` is the one that stands in."""
+    recorder: Recorder | None = None
+    """Counts the request in its arm; None: nothing is counted."""
 
     @property
     def degraded(self) -> tuple[str, ...]:
@@ -67,6 +69,7 @@ class Routes:
     champion: Recommender | None = None
     is_refused: bool = False
     """The challenger was tried and could not be loaded; False while it loads."""
+    recorder: Recorder | None = None
 
     def route(self, user_id: str | None) -> Routed:
         rollout = self.rollout
@@ -76,13 +79,15 @@ class Routes:
             if self.challenger is None:
                 return Routed(self.current)
             cluster = place_of(user_id, rollout).cluster if user_id else 0
-            return Routed(self.current, "champion", cluster, rollout.step, shadow=self.challenger)
+            return Routed(
+                self.current, "champion", cluster, rollout.step, shadow=self.challenger, recorder=self.recorder
+            )
         stand_in = self.champion if rollout.stage == "watch" else None
         both_are_here = self.champion is not None and (self.challenger is not None or self.is_refused)
         if user_id is None or not both_are_here:
             return Routed(self.current, stand_in=stand_in)
         place = place_of(user_id, rollout)
-        routed = Routed(self.current, place.arm, place.cluster, rollout.step, stand_in=stand_in)
+        routed = Routed(self.current, place.arm, place.cluster, rollout.step, stand_in=stand_in, recorder=self.recorder)
         if place.arm == "control":
             assert self.champion is not None
             return replace(routed, recommender=self.champion, stand_in=None)
@@ -93,7 +98,7 @@ class Routes:
         return routed
 
 
-def answer_routed(routed: Routed, call: Call[Answer], *, recorder: Recorder | None, shadow: Shadow) -> Answer:
+def answer_routed(routed: Routed, call: Call[Answer], *, shadow: Shadow) -> Answer:
     """Answer a request, count it in its arm, and let the challenger answer it unseen where it shall.
 
     Raises what `call` raises where nobody stands in, and RequestError where the fault is the request's.
@@ -106,6 +111,7 @@ def answer_routed(routed: Routed, call: Call[Answer], *, recorder: Recorder | No
         answer, outcome = _answer_or_stand_in(routed, routed.stand_in, call)
     if routed.is_refused or outcome == "error":
         metrics.FALLBACKS.labels(CHALLENGER).inc()
+    recorder = routed.recorder
     if recorder is None or routed.arm is None:
         return answer
     if outcome == "answered" and not answer.items:

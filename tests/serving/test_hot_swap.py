@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-import serving.state
+import serving.following
 from components.core.artifact import Artifact, ArtifactRef
 from components.core.errors import ArtifactError
 from components.core.live import POINTER, move_pointer
@@ -159,7 +159,7 @@ def test_a_refused_bundle_is_tried_again_ever_more_rarely_and_taken_when_it_is_m
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr(serving.state.time, "monotonic", lambda: now)
+    monkeypatch.setattr(serving.following.time, "monotonic", lambda: now)
     other = make_bundle(settings, "b")
     away = settings.home / "away"
     shutil.move(other.uri, away)

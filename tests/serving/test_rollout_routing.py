@@ -70,8 +70,8 @@ class Shop:
         return self.state.answer(user_id, call)
 
     def counts(self, step: str, arm: str) -> Any:
-        assert self.state._recorder is not None
-        self.state._recorder.flush(at_once=True)
+        assert self.state._follower.recorder is not None
+        self.state._follower.recorder.flush(at_once=True)
         return read_observations(self.store, "r1").step(step).arm(arm)
 
     def of(self, arm: str) -> list[str]:
@@ -184,15 +184,15 @@ def test_a_challenger_that_cannot_be_loaded_is_refused_counted_and_stood_in_for(
     assert shop.state.reason is None  # the champion is well, and the service is ready
     shop.state._refusals.clear()
     shop.state.refresh()
-    assert shop.state._recorder is not None
-    shop.state._recorder.flush(at_once=True)
+    assert shop.state._follower.recorder is not None
+    shop.state._follower.recorder.flush(at_once=True)
     (reason,) = read_observations(shop.store, "r1").refusals.values()
     assert "golden answer" in reason
 
 
 def test_after_production_a_control_group_stays_and_both_bundles_are_held(shop: Shop) -> None:
     shop.stage("canary", 0.5)
-    loaded = shop.state._held[shop.challenger.sha256]
+    loaded = shop.state._follower.held[shop.challenger.sha256]
     shop.stage("watch", 0.1)
     move_pointer(shop.store, shop.challenger, previous=shop.champion, run_id="run-2")
     shop.state.refresh()
@@ -211,7 +211,7 @@ def test_a_rollout_that_ends_leaves_its_counters_and_frees_the_challenger(shop: 
     end_rollout(shop.store)
     shop.state.refresh()
     assert {shop.ask(user).bundle for user in USERS} == {shop.champion.sha256}
-    assert shop.state._held == {}
+    assert shop.state._follower.held == {}
     arms = read_observations(shop.store, "r1").step("canary-50").arms
     assert sum(arm.requests for arm in arms.values()) == 1
 
@@ -235,10 +235,10 @@ def test_sums_survive_a_workers_death(shop: Shop) -> None:
     shop.stage("canary", 0.5)
     for user in USERS[:30]:
         shop.ask(user)
-    assert shop.state._recorder is not None
-    shop.state._recorder.flush(at_once=True)
+    assert shop.state._follower.recorder is not None
+    shop.state._follower.recorder.flush(at_once=True)
     second = ServiceState(shop.settings)
-    second._worker = "another"
+    second._follower._worker = "another"
     second.refresh()
     shop.state = second
     for user in USERS[:12]:
