@@ -57,7 +57,7 @@ def test_ratings_tell_the_liked_from_the_disliked(name: str) -> None:
 
 
 def test_a_log_without_ratings_is_refused_where_they_are_learnt_from() -> None:
-    with pytest.raises(SettingsError, match=r"^train\.loss is 'mse', which learns from explicit ratings, and the log"):
+    with pytest.raises(SettingsError, match=r"^train\.loss is 'mse', which learns from explicit ratings, and a window"):
         chosen_loss("mse", [rated_ring(), ring()])
 
 
