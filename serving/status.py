@@ -26,6 +26,7 @@ from components.core.settings import Settings
 from components.core.step import latest
 from components.core.store import Store
 from components.core.usage import StepUsage, usage_of_runs
+from serving.routes import errors
 from serving.security import route_for
 
 logger = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ DRIFT = "monitoring"
 T = TypeVar("T")
 
 page = APIRouter()
-status = APIRouter(route_class=route_for("recommend"))
+status = APIRouter(responses=errors(401, 403, 429), route_class=route_for("recommend"))
 
 
 class _Part(BaseModel):

@@ -185,6 +185,7 @@ def test_the_description_lists_the_api_and_its_refusals(local: TestClient) -> No
         "/items",
         "/users/{user_id}/history",
         "/model",
+        "/status.json",
     }
     assert {"200", "401", "403", "413", "422", "503"} <= set(description["paths"]["/recommend"]["post"]["responses"])
 

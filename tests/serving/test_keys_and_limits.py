@@ -56,6 +56,7 @@ ROUTES = [
     ("GET", "/items?q=milk", "recommend"),
     ("GET", "/users/1/history", "recommend"),
     ("GET", "/model", "recommend"),
+    ("GET", "/status.json", "recommend"),
     ("POST", "/events", "feedback"),
     ("POST", "/admin/forget", "admin"),
     ("POST", "/admin/refresh", "admin"),
