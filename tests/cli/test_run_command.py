@@ -134,11 +134,20 @@ def test_a_run_that_leaves_no_service_is_no_success(first: tuple[Path, subproces
 def test_an_interrupted_run_ends_at_once_and_says_where(tmp_path: Path, signal_: signal.Signals) -> None:
     environment = {**os.environ, "BASKETWEAVE_HOME": str(tmp_path), "TINY_SLEEP": "graph"}
     command = [sys.executable, str(TINY_RUN), "run"]
-    running = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Where the tests run in the background of a shell, their children would be deaf to Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     asleep = tmp_path / "asleep"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not asleep.exists() and time.monotonic() < deadline:
         time.sleep(0.1)
+    assert asleep.exists()
     running.send_signal(signal_)
     _, problem = running.communicate(timeout=30)
     assert running.returncode == 1
