@@ -9,6 +9,7 @@ import socket
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+import psutil
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from components.core.live import process_start
@@ -40,8 +41,10 @@ class Presence(BaseModel):
         if self.host != socket.gethostname():
             return now - self.seen_at <= SILENCE
         try:
-            return process_start(self.pid) == self.started_at
-        except OSError:
+            # A killed worker stays a zombie until its parent looks.
+            is_zombie = psutil.Process(self.pid).status() == psutil.STATUS_ZOMBIE
+            return not is_zombie and process_start(self.pid) == self.started_at
+        except (psutil.Error, OSError):
             return False
 
 
