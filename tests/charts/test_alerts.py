@@ -126,7 +126,9 @@ def test_every_alert_leads_to_a_runbook(render: Render) -> None:
 
 
 def test_there_is_no_alert_on_cost_without_a_budget(render: Render) -> None:
-    groups_ = render("large")["PrometheusRule", "recommendations"]["spec"]["groups"]
+    groups_ = render("large", "metrics.prometheusRule.maxRunCost=null")["PrometheusRule", "recommendations"]["spec"][
+        "groups"
+    ]
     assert "BasketweaveCost" not in {rule["alert"] for group in groups_ for rule in group["rules"]}
 
 
