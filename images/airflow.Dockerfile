@@ -3,7 +3,7 @@
 # For mode 'kubernetes': steps run in their own images, and none of their libraries are here.
 FROM python:3.11.14-slim-bookworm AS build
 # In a container nobody is asked anything, and nothing is kept for a next time.
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 UV_NO_CACHE=1 UV_LINK_MODE=copy
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 UV_NO_CACHE=1 UV_LINK_MODE=copy UV_HTTP_TIMEOUT=300
 RUN python -m pip install uv==0.9.28
 WORKDIR /src
 COPY pyproject.toml README.md ./

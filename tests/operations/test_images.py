@@ -134,7 +134,8 @@ def run_build(role: str, builder: Path, folder: Path, *, dry: bool = False) -> P
         if run.startswith(("python -m pip install uv", "python -m compileall")):
             continue  # the builder has it; compiling takes minutes and changes nothing that is looked at
         command = run.replace(OPT, str(opt))
-        environment = clean_environment(builder) | {"UV_LINK_MODE": "copy"}
+        # As in the image, but that packages of an earlier build are not fetched again.
+        environment = clean_environment(builder) | {**build.environment, "UV_NO_CACHE": "0"}
         if "UV_FIND_LINKS" in environment:
             command = command.removeprefix("UV_TORCH_BACKEND=cpu ")  # the folder has the build that is wanted
         if dry:
