@@ -56,7 +56,7 @@ def explain_listed(bundle: Bundle, ranked: Ranked) -> list[Explanation]:
     """As `explain`, for every item of a list of the retrieval's, from what it kept of the user."""
     pull = ranked.user.filter
     explanations = []
-    for place, hit_E in enumerate(hits_of(ranked.items, pull.items_E)):
+    for place, hit_E in enumerate(hits_of(ranked.items, pull.items_E, num_items=len(bundle.items))):
         item = int(ranked.items[place])
         shares = _shares({name: float(lift_k[place]) for name, lift_k in ranked.lifts.items()})
         because: list[tuple[int, float]] = []

@@ -34,9 +34,10 @@ class Histories:
         lengths = np.fromiter((len(row) for row in items), dtype=np.int64, count=len(items))
         return cls(
             indptr=torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)])),
-            items=torch.tensor([item for row in items for item in row], dtype=torch.int64),
-            weights=torch.tensor([weight for row in weights for weight in row], dtype=torch.float32),
-            ages_days=torch.tensor([age for row in ages_days for age in row], dtype=torch.float32),
+            # By numpy: torch takes twice as long to read a list.
+            items=torch.from_numpy(np.array([item for row in items for item in row], dtype=np.int64)),
+            weights=torch.from_numpy(np.array([weight for row in weights for weight in row], dtype=np.float32)),
+            ages_days=torch.from_numpy(np.array([age for row in ages_days for age in row], dtype=np.float32)),
         )
 
     @classmethod

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from components.model.histories import Histories
 from components.model.ranking import NO_ITEM
-from components.model.retrieval_terms import Floats, Ints, TermTables, UserTerms
+from components.model.retrieval_terms import Floats, Ints, Slots, TermTables, UserTerms
 from components.model.rules import NO_LIST_RULES, ListRules
 from components.model.score import Scorer
 
@@ -117,7 +117,8 @@ class Retrieval:
     ) -> Ranked:
         """`rank`, where the user's vector is known."""
         tables = self.tables
-        user = tables.of_user(histories, user_D, self._zeros(), include_seen=include_seen)
+        zeros_P, slots_P = self._scratch()
+        user = tables.of_user(histories, user_D, zeros_P=zeros_P, slots_P=slots_P, include_seen=include_seen)
         candidates = _Candidates(tables, user, allowed=allowed, run_limit=self.run_limit)
         items, scores = _ruled(candidates.best, k=min(k, self.num_items), rules=rules, num_items=self.num_items)
         return Ranked(
@@ -129,11 +130,11 @@ class Retrieval:
             num_scored=candidates.num_scored,
         )
 
-    def _zeros(self) -> Floats:
-        """(I,) zeros of this thread's own, left so: new ones would cost more than what is added up in them."""
-        found: Floats | None = getattr(self._local, "zeros", None)
+    def _scratch(self) -> tuple[Floats, Slots]:
+        """This thread's own; new ones for every request would cost more than what is added up in them."""
+        found: tuple[Floats, Slots] | None = getattr(self._local, "scratch", None)
         if found is None:
-            found = self._local.zeros = np.zeros(self.num_items, np.float32)
+            found = self._local.scratch = (np.zeros(self.num_items, np.float32), np.zeros(self.num_items, np.int32))
         return found
 
 
@@ -151,14 +152,16 @@ class _Candidates:
             self._partial_C[user.own_N] = -np.inf
         if self._allowed_P is not None:
             self._partial_C[~self._allowed_P[self._places_C]] = -np.inf
-        # -inf until its similarity is known, and where it may not be listed.
-        self._total_C: Floats = np.full(len(self._places_C), -np.inf, np.float32)
+        # Of what the history leads to, those whose similarity is known: their positions and scores.
+        self._is_known_C = self._partial_C == -np.inf  # what may not be listed need not be known
+        self._known: Ints = np.zeros(0, np.int64)
+        self._total_known: Floats = np.zeros(0, np.float32)
         self._reach_similarity, self._reach_affinities = tables.reach(user)
         self._run: Floats = np.zeros(0, np.float32)
 
     @property
     def num_scored(self) -> int:
-        return len(self._run) + int(np.count_nonzero(self._total_C > -np.inf))
+        return len(self._run) + len(self._known)
 
     def best(self, k: int) -> tuple[Ints, Floats]:
         """Items and scores of the k best."""
@@ -173,17 +176,20 @@ class _Candidates:
             self._lengthen(self._run_limit)
             needed = needed if self._floor(k) == -np.inf else 0
         self._lengthen(needed)
-        return best_of(np.concatenate([self._run, self._total_C]), self._items_at, k=k)
+        return best_of(np.concatenate([self._run, self._total_known]), self._items_at, k=k)
 
     def _complete(self, at: Ints) -> None:
         """Add the similarity of some of what the history leads to."""
-        at = at[(self._total_C[at] == -np.inf) & (self._partial_C[at] > -np.inf)]
+        at = at[~self._is_known_C[at]]
         if len(at):
-            self._total_C[at] = self._partial_C[at] + self._tables.similarity(self._user, self._places_C[at])
+            self._is_known_C[at] = True
+            total = self._partial_C[at] + self._tables.similarity(self._user, self._places_C[at])
+            self._known = np.concatenate([self._known, at])
+            self._total_known = np.concatenate([self._total_known, total])
 
     def _floor(self, k: int) -> float:
         """The k-th best of what is scored; -inf where that is fewer."""
-        values = np.concatenate([self._run, self._total_C])
+        values = np.concatenate([self._run, self._total_known])
         return float(np.partition(values, len(values) - k)[len(values) - k]) if len(values) >= k else -np.inf
 
     def _lengthen(self, length: int) -> None:
@@ -202,7 +208,7 @@ class _Candidates:
         split = len(self._run)
         is_led_to = at >= split
         places = at.copy()
-        places[is_led_to] = self._places_C[at[is_led_to] - split]
+        places[is_led_to] = self._places_C[self._known[at[is_led_to] - split]]
         return self._tables.order_P[places]
 
 

@@ -32,18 +32,19 @@ LOG_FLOOR = math.log(FILTER_FLOOR)
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
+Slots = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, kw_only=True)
 class FilterPull:
     """Where a history leads."""
 
-    items_E: npt.NDArray[np.int32]
+    items_E: Slots
     from_E: Ints
     """The item of the history, by its position there, that an entry comes from."""
     pull_E: Floats
     """Strength of that item times its filter value."""
-    places_C: npt.NDArray[np.int32]
+    places_C: Slots
     log_C: Floats
     """The filter's term, unweighted: log(Σ pull / rms + floor)."""
     mean: float
@@ -76,7 +77,7 @@ class _Group:
 
     names: tuple[str, ...]
     codes_UA: Ints
-    combination_P: npt.NDArray[np.int32]
+    combination_P: Slots
 
 
 class TermTables:
@@ -95,7 +96,7 @@ class TermTables:
         self._popularity_means = {name: float(term.mean(dtype=np.float64)) for name, term in self.popularity.items()}
         static_I = sum(self.popularity.values(), np.full(self.num_items, self.filter_weight * LOG_FLOOR, np.float32))
         self.order_P: Ints = np.argsort(-static_I, kind="stable")
-        self.place_I: npt.NDArray[np.int32] = np.empty(self.num_items, np.int32)  # half the memory sorts twice as fast
+        self.place_I: Slots = np.empty(self.num_items, np.int32)  # half the memory sorts twice as fast
         self.place_I[self.order_P] = np.arange(self.num_items)
         self.static_P: Floats = static_I[self.order_P]
         self._falling_P: Floats = -self.static_P  # ascending, for a search
@@ -116,13 +117,16 @@ class TermTables:
         }
         self.groups = self._grouped()
 
-    def of_user(self, histories: Histories, user_D: Floats, zeros_P: Floats, *, include_seen: bool) -> UserTerms:
-        """`histories` of one user, `user_D` their unit vector; `zeros_P` is all zero, and left so."""
+    def of_user(
+        self, histories: Histories, user_D: Floats, *, zeros_P: Floats, slots_P: Slots, include_seen: bool
+    ) -> UserTerms:
+        """`histories` of one user, `user_D` their unit vector. Scratch: `zeros_P` is all zero, and left so; `slots_P`
+        is anything."""
         history_N = histories.items.numpy()
         strengths_N = histories.strengths(half_life_days=self.scorer.counted.half_life_days).numpy()
         lifts = {name: self._lift(name, history_N, strengths_N) for name in self.affinities}
         weights = self.scorer.weights
-        pull = self._pull(history_N, strengths_N, zeros_P)
+        pull = self._pull(history_N, strengths_N, zeros_P, slots_P)
         return UserTerms(
             user_D=user_D * np.float32(self.similarity_weight),
             lifts=lifts,
@@ -146,7 +150,7 @@ class TermTables:
             total_C[user.own_N] += user.repeat_N / np.float32(user.scale)
         return total_C
 
-    def similarity(self, user: UserTerms, places: Ints | npt.NDArray[np.int32]) -> Floats:
+    def similarity(self, user: UserTerms, places: Ints | Slots) -> Floats:
         """Weighted, of a few places."""
         found: Floats = self._target_ID[self.order_P[places]] @ user.user_D
         return found
@@ -209,7 +213,7 @@ class TermTables:
         lift_V[UNKNOWN] = 0
         return lift_V
 
-    def _pull(self, history_N: Ints, strengths_N: Floats, zeros_P: Floats) -> FilterPull:
+    def _pull(self, history_N: Ints, strengths_N: Floats, zeros_P: Floats, slots_P: Slots) -> FilterPull:
         first_N = self._indptr[history_N]
         lengths_N = self._indptr[history_N + 1] - first_N
         ends_N = np.cumsum(lengths_N)
@@ -219,7 +223,7 @@ class TermTables:
         pull_E = self._values[entry_E] * np.repeat(strengths_N, lengths_N)
         places_E = self.place_I[items_E]
         np.add.at(zeros_P, places_E, pull_E)
-        places_C = _distinct(np.concatenate([places_E, self.place_I[history_N]]))
+        places_C = _distinct(np.concatenate([places_E, self.place_I[history_N]]), slots_P)
         raw_C = zeros_P[places_C]
         zeros_P[places_C] = 0
         rms = max(math.sqrt(float(raw_C @ raw_C) / self.num_items), 1e-12)
@@ -252,16 +256,16 @@ class TermTables:
         return groups
 
 
-def hits_of(items: Ints, items_E: npt.NDArray[np.int32]) -> list[Ints]:
+def hits_of(items: Ints, items_E: Slots, *, num_items: int) -> list[Ints]:
     """The entries that name each of a few distinct items, in order."""
     if not len(items):
         return []
-    order = np.argsort(items)
-    place_E = np.minimum(np.searchsorted(items, items_E, sorter=order), len(items) - 1)
-    hit_E = np.flatnonzero(items[order[place_E]] == items_E)
-    listed = order[place_E[hit_E]]
-    by_item = np.argsort(listed, kind="stable")
-    return np.split(hit_E[by_item], np.searchsorted(listed[by_item], np.arange(1, len(items))))
+    place_I = np.zeros(num_items, np.int16)  # one more than the place in the list; a list is far shorter than 32,767
+    place_I[items] = np.arange(1, len(items) + 1)
+    place_E = place_I[items_E]
+    hit_E = np.flatnonzero(place_E)
+    by_place = hit_E[np.argsort(place_E[hit_E], kind="stable")]
+    return np.split(by_place, np.searchsorted(place_E[by_place], np.arange(2, len(items) + 1)))
 
 
 def _sum(group: _Group, lifts: Mapping[str, Floats]) -> Floats:
@@ -270,12 +274,13 @@ def _sum(group: _Group, lifts: Mapping[str, Floats]) -> Floats:
     return total
 
 
-def _distinct(places: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """Ascending. numpy's `unique` takes ten times as long."""
-    ascending = np.sort(places)
-    is_first = np.ones(len(ascending), dtype=bool)
-    np.not_equal(ascending[1:], ascending[:-1], out=is_first[1:])
-    return ascending[is_first]
+def _distinct(places: Slots, slots_P: Slots) -> Slots:
+    """Ascending. Repeats are struck out before the sort, which would be half of a request's arithmetic with them."""
+    at = np.arange(len(places), dtype=np.int32)
+    slots_P[places] = at
+    found: Slots = places[slots_P[places] == at]
+    found.sort()
+    return found
 
 
 def _repeat(histories: Histories) -> Floats:

@@ -1,8 +1,4 @@
-"""How the service will find a bundle's items, measured on the bundle's own vectors when the bundle is built.
-
-Lists are exact, and mostly look at few items (components/model/retrieval.py). Where a shop of very many items is so flat
-that they would look at many, a limit may be set to that, if the lists stay nearly the same.
-"""
+"""How the service will find a bundle's items, measured on the bundle's own vectors when the bundle is built."""
 
 from __future__ import annotations
 
