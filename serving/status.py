@@ -10,11 +10,10 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.responses import FileResponse
-from pydantic import BaseModel, ConfigDict
 
 from components.core.artifact import Artifact, Manifest
 from components.core.clock import wall_clock
@@ -28,109 +27,19 @@ from components.core.store import Store
 from components.core.usage import StepUsage, usage_of_runs
 from serving.routes import errors
 from serving.security import route_for
+from serving.status_answer import Bundle, Drift, Evaluation, Measure, Rows, Run, Status, Task
 
 logger = logging.getLogger(__name__)
 
 PAGE = Path(__file__).parent / "pages" / "status.html"
 MOST_REASONS = 5
 DRIFT = "monitoring"
+# The task by which a run of the DAG `monitoring` is known, and how many runs are read for each that is shown.
+WATCHING, READ_FOR_EACH = "monitor", 4
 T = TypeVar("T")
 
 page = APIRouter()
 status = APIRouter(responses=errors(401, 403, 429), route_class=route_for("recommend"))
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Bundle(_Part):
-    """What the deploy pointer names."""
-
-    sha256: str
-    items: int | None
-    cutoff: datetime | None
-    as_of: datetime | None
-    since: datetime
-    run_id: str
-    previous: str | None
-
-
-class Task(_Part):
-    task: str
-    state: str
-    summary: str
-    seconds: float
-
-
-class Run(_Part):
-    """A run of the pipeline, tasks in the order in which they ended."""
-
-    run_id: str
-    ended_at: datetime
-    outcome: str
-    """'deployed', 'not promoted', 'failed', or 'done' for a run that deploys nothing."""
-    sentence: str
-    seconds: float
-    cpu_seconds: float | None
-    cost: float | None
-    why: str | None
-    """What asked for it, where somebody said it."""
-    tasks: Sequence[Task]
-
-
-class Rows(_Part):
-    kept: int
-    quarantined: int
-    reasons: Mapping[str, int]
-    """The largest few."""
-
-
-class Evaluation(_Part):
-    verdict: str
-    failed_gates: Sequence[str]
-    summary: str
-    recall: float | None
-    best_baseline: str | None
-    best_baseline_recall: float | None
-
-
-class Measure(_Part):
-    """A measure of drift at the last look."""
-
-    name: str
-    value: float
-    limit: float | None
-    is_alarm: bool
-
-
-class Drift(_Part):
-    summary: str
-    as_of: datetime
-    measures: Sequence[Measure]
-
-
-class Status(_Part):
-    """`GET /status.json`."""
-
-    project: str
-    now: datetime
-    is_ready: bool
-    reason: str | None
-    workers: Mapping[str, int]
-    loaded_at: datetime | None
-    bundle: Bundle | None
-    stage: str
-    challenger: str | None
-    share: float | None
-    barred: Mapping[str, str]
-    runs: Sequence[Run]
-    currency: str
-    rows: Rows | None
-    evaluation: Evaluation | None
-    drift: Drift | None
-    attention: Sequence[str]
-    """What a person should look at, the most urgent first."""
 
 
 @page.get("/status", include_in_schema=False)
@@ -244,8 +153,16 @@ def _bundle(store: Store, pointer: Pointer) -> Bundle:
 
 
 def _runs(store: Store, settings: Settings, count: int) -> Sequence[Run]:
+    """The newest runs. Of those that look for drift, hourly by default, the newest alone, or nobody saw the others."""
     usage = usage_of_runs(store)
-    return [_run(entries, usage, settings) for entries in last_runs(store, count=count) if entries]
+    found: list[Run] = []
+    has_watching = False
+    for entries in last_runs(store, count=READ_FOR_EACH * count):
+        is_watching = any(entry.task == WATCHING for entry in entries)
+        if entries and not (is_watching and has_watching):
+            found.append(_run(entries, usage, settings))
+        has_watching = has_watching or is_watching
+    return found[:count]
 
 
 def _run(entries: Sequence[TaskEntry], usage: Mapping[str, Sequence[StepUsage]], settings: Settings) -> Run:
@@ -321,7 +238,7 @@ def _open(store: Store, uri: str) -> Manifest | None:
         return None
 
 
-def include_status(app: Any) -> None:
+def include_status(app: FastAPI) -> None:
     """Put the page and its data into an app."""
     app.include_router(page)
     app.include_router(status)

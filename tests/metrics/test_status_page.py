@@ -104,6 +104,13 @@ def test_a_run_is_told_with_its_outcome_its_cpu_and_its_price(shop_settings: Set
     assert told(shop_settings).attention == ["The last run failed: validate: validate failed"]
 
 
+def test_of_the_hourly_looks_for_drift_the_newest_alone_is_shown(shop_settings: Settings, store: Store) -> None:
+    note(store, "run-1", "deploy", "done")
+    for hour in range(1, 6):
+        note(store, f"look-{hour}", "monitor", "done", minute=60 * hour)
+    assert [run.run_id for run in told(shop_settings).runs] == ["look-5", "run-1"]
+
+
 def test_what_wants_attention_is_said_the_most_urgent_first(shop_settings: Settings, store: Store) -> None:
     move_pointer(store, made(shop_settings, "bundle"), previous=None, run_id="made")
     made(shop_settings, "evaluation", statistics={"verdict": "reject", "failed_gates": ["beats popularity"]})
