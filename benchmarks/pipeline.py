@@ -30,6 +30,7 @@ from components.core.store import Store
 from components.core.usage import usage_of_runs
 
 TARGET_SHARE = 0.15
+NOT_PROMOTED = 3  # exit status of a run that the gate refused: no small world shows the lead that it asks for
 LOAD = "import sys; from components.core.command import load_step; [load_step(name) for name in sys.argv[1:]]"
 SMALL = {
     "BASKETWEAVE_SPLIT__WINDOW_DAYS": "14",
@@ -124,8 +125,8 @@ def cpu_of(command: list[str], environment: dict[str, str]) -> tuple[float, int]
     before = cpu_seconds()
     own = sum(os.times()[:2])
     done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
-    if done.returncode not in (0, 1):
-        raise SystemExit(done.stderr[-2000:])
+    if done.returncode not in (0, NOT_PROMOTED):
+        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}: {(done.stdout + done.stderr)[-2000:]}")
     return cpu_seconds() - before - (sum(os.times()[:2]) - own), done.returncode
 
 
