@@ -117,11 +117,16 @@ def _with_keys(description: Callable[[], dict[str, Any]]) -> Callable[[], dict[s
 
 async def _follow(app: FastAPI, settings: Settings) -> None:
     """Open the online store, load the bundle, and from then on look for another one."""
-    if app.state.reader is None:
-        app.state.reader = await asyncio.to_thread(FeastReader, settings)
+    state = app.state.service
+    told: str | None = None
     while True:
         try:
-            await asyncio.to_thread(app.state.service.refresh)
+            if app.state.reader is None:
+                app.state.reader = await asyncio.to_thread(FeastReader, settings)
+            await asyncio.to_thread(state.refresh)
+            if state.current is None and state.reason != told:
+                told = state.reason
+                logger.warning("Not ready, nothing is recommended yet: %s", told)
         except Exception:
             # A defect of ours must not end the polling: a worker that never swaps again is worse than a log line.
             logger.exception("Looking for another bundle failed.")

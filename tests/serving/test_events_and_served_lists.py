@@ -19,9 +19,11 @@ from serving.app import create_app
 from serving.fresh import FreshStoreError
 from serving.line_log import LineLog
 from serving.online import OnlineUser
+from serving.rollout import Routed
 from serving.served_log import ServedLog
 from serving.state import ServiceState
 from tests.serving.test_api_answers import ids
+from tests.serving.test_fresh_stores import redis_url as redis_url  # a fixture
 
 KNOWN, STRANGER = "household-77", "marked-stranger-4711"
 
@@ -410,3 +412,68 @@ def test_a_write_that_fails_midway_leaves_no_part_of_a_line(tmp_path: Path, monk
             log.append([b"second"], day="2020-01-01")
     log.append([b"third"], day="2020-01-01")
     assert (tmp_path / "feedback/2020-01-01/w.jsonl").read_text() == "first\nthird\n"
+
+
+def test_a_challenger_that_breaks_costs_a_batch_nothing(worker: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def __init__(self, whole: Any) -> None:
+            self.clock, self.lists, self.bundle = whole.clock, whole.lists, whole.bundle
+
+        def recommend_many(self, *_: Any, **__: Any) -> list[Any]:
+            raise ValueError("broken")
+
+    state = worker.app.state.service  # type: ignore[attr-defined]
+    broken = Broken(state.current)
+    monkeypatch.setattr(state, "route", lambda user: Routed(broken if user == KNOWN else state.current))
+    before = counted(worker, 'basketweave_fallbacks_total{reason="challenger"}')
+    lists = worker.post("/recommend/batch", json={"user_ids": ["a", KNOWN, "b"], "k": 2}).json()["lists"]
+    assert [one["source"] for one in lists] == ["popularity", "online_store", "popularity"]
+    assert [one["degraded"] for one in lists] == [[], ["challenger"], []]
+    assert counted(worker, 'basketweave_fallbacks_total{reason="challenger"}') == before + 1
+
+
+def test_a_service_without_a_bundle_says_in_its_log_what_is_missing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = load_settings(home=tmp_path, serve={"pointer_poll_seconds": 0.05})
+    sentence = "There is no deploy pointer yet. Run the pipeline, or serve a bundle by --bundle."
+    with TestClient(create_app(settings, reader=Reader()), base_url="http://127.0.0.1") as client:
+        deadline = time.monotonic() + 20
+        while client.get("/readyz").json()["reason"] != sentence:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(0.3)
+        assert client.get("/readyz").status_code == 503
+    said = [record.getMessage() for record in caplog.records if "Not ready" in record.getMessage()]
+    assert said == [f"Not ready, nothing is recommended yet: {sentence}"]
+
+
+@pytest.mark.slow
+def test_pods_with_homes_of_their_own_share_what_users_did_by_redis(
+    bundle_folder: Path, tmp_path: Path, redis_url: str
+) -> None:
+    pods = []
+    for name in ("one", "other"):
+        settings = load_settings(
+            home=tmp_path / name,
+            serve={
+                "bundle": str(bundle_folder),
+                "fresh_store": redis_url,
+                "max_user_weight": 2,
+                "max_key_user_weight": 2,
+            },
+            project="pods",
+        )
+        state = ServiceState(settings)
+        state.refresh()
+        app = create_app(settings, state=state, reader=Reader())
+        pods.append(TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 50_000)))
+        assert recommend(pods[-1], user_id=STRANGER)["fresh_events"] == 0
+        app.state.behaviour.fresh.start()
+    one, other = pods
+    send(one, event("bread-0", "purchase"))
+    time.sleep(1)
+    assert recommend(other, user_id=STRANGER)["fresh_events"] == 1
+    assert send(other, event("bread-1", "purchase"), event("bread-2", "purchase"))["accepted"] == 1  # one cap for both
+    for pod in pods:
+        pod.app.state.behaviour.stop()  # type: ignore[attr-defined]
