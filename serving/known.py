@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -45,6 +46,18 @@ def know(
 
     A fresh event from before the features' own moment is in them already and is left out.
     """
+    if user is not None and not asked and not fresh and (plain := _online_alone(user, index)) is not None:
+        items, weights, ages = plain
+        return Known(
+            items=items[:max_history],
+            weights=weights[:max_history],
+            ages_days=ages[:max_history],
+            statistics=user.statistics,
+            source="online_store",
+            feature_age_seconds=user.age_seconds,
+            fresh_events=0,
+            unknown_items=[],
+        )
     weight_of: dict[int, float] = {}
     age_of: dict[int, float] = {}
     unknown: list[str] = []
@@ -87,6 +100,18 @@ def know(
         fresh_events=num_fresh,
         unknown_items=unknown,
     )
+
+
+def _online_alone(user: OnlineUser, index: Mapping[str, int]) -> tuple[list[int], list[float], list[float]] | None:
+    """Most requests: the stored history as it is, where it needs no joining. A tenth of what joining costs."""
+    rows = [index.get(item_id) for item_id in user.items]
+    ages = list(user.ages_days)
+    if not rows or len(set(rows)) < len(rows) or ages[0] < 0:
+        return None
+    known = [row for row in rows if row is not None]
+    if len(known) < len(rows) or any(map(operator.gt, ages, ages[1:])):
+        return None
+    return known, list(user.weights), ages
 
 
 def histories_of(known: Sequence[Known]) -> Histories:
