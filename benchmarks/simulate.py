@@ -12,6 +12,7 @@ import argparse
 import importlib.util
 import json
 import multiprocessing
+import os
 import resource
 import tempfile
 import time
@@ -75,7 +76,8 @@ def _measure_here(settings: WorldSettings, out: Path) -> dict[str, float]:
 
 
 def speed_table(measured: dict[str, dict[str, float]]) -> Table:
-    table = Table(title="Simulating to parquet", title_justify="left")
+    load = " ".join(f"{load:.1f}" for load in os.getloadavg())
+    table = Table(title="Simulating to parquet", title_justify="left", caption=f"load of the machine: {load}")
     for column in ("world", "events", "seconds", "CPU-s", "events/s", "a CPU-s", "MiB", "B/event"):
         table.add_column(column, justify="left" if column == "world" else "right", no_wrap=True)
     for name, row in measured.items():

@@ -36,6 +36,12 @@ KEY_FILE = "key.json"
 PLANTED_FILE = "planted.parquet"
 # Batches that may wait to be written while the next is made.
 WAITING_BATCHES = 2
+# Columns without a dictionary, by the names that a file may give them.
+ASCENDING = {
+    "event_id": "DELTA_BYTE_ARRAY",
+    "timestamp": "DELTA_BINARY_PACKED",
+    "event_time": "DELTA_BINARY_PACKED",
+}
 
 
 def simulate(settings: WorldSettings, out: Path, *, progress: Progress | None = None) -> Key:
@@ -174,9 +180,9 @@ class _DayFile:
                 compression="zstd",
                 compression_level=1,
                 store_schema=False,
-                use_dictionary=[
-                    name for name in table.column_names if name not in ("event_id", "timestamp", "event_time")
-                ],
+                use_dictionary=[name for name in table.column_names if name not in ASCENDING],
+                # Ids and times ascend: a sixth less to write than as they stand, and less to keep.
+                column_encoding={name: encoding for name, encoding in ASCENDING.items() if name in table.column_names},
                 coerce_timestamps="us",
             )
         self._writer.write_table(table)
