@@ -171,7 +171,8 @@ class RolloutFollower:
                 self._refusals.forget(key)
             except Exception as error:  # noqa: BLE001  # whatever a challenger does as it is loaded, the champion serves
                 self._refusals.add(key, error, serving=current.bundle.sha256[:12])
-                reason = str(error)
+                # A store that is away says nothing of the bundle.
+                reason = None if isinstance(error, OSError) else str(error)
         return self.held.get(ref.sha256), reason
 
 

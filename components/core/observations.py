@@ -21,6 +21,8 @@ OBSERVATIONS = "deploy/observations"
 # Latencies are counted in cells 10 % wide, so a quantile read from them is at most that much too high.
 CELL_RATIO = 1.1
 SHORTEST_SECONDS = 1e-5
+# A worker tries after 0, 2, 6, 14 seconds: what it then still cannot load is no passing trouble of the store.
+TRIES = 4
 
 
 class _Counts(BaseModel):
@@ -115,7 +117,7 @@ class Observations:
     workers: int = 0
     holding: int = 0
     refusals: Mapping[str, str] = field(default_factory=dict)
-    """Why workers that do not hold the challenger could not load it, where they tried more than once."""
+    """Why workers that do not hold the challenger could not load it, where they tried TRIES times."""
 
     def step(self, name: str) -> StageCounts:
         return self.steps.get(name, StageCounts())
@@ -141,7 +143,7 @@ def read_observations(store: Store, rollout_id: str) -> Observations:
             continue
         total.workers += 1
         total.holding += seen.holds_challenger
-        if not seen.holds_challenger and seen.refusals > 1 and seen.refusal:
+        if not seen.holds_challenger and seen.refusals >= TRIES and seen.refusal:
             refusals[seen.worker] = seen.refusal
         for step, counts in seen.steps.items():
             total.steps.setdefault(step, StageCounts()).add(counts)

@@ -12,7 +12,7 @@ import pytest
 
 from components.core.artifact import ArtifactRef
 from components.core.live import move_pointer
-from components.core.observations import OBSERVATIONS, read_observations
+from components.core.observations import OBSERVATIONS, TRIES, read_observations
 from components.core.presence import live_workers
 from components.core.rollout import Rollout, arm_of, bar, end_rollout, write_rollout
 from components.core.settings import Settings, load_settings
@@ -182,9 +182,12 @@ def test_a_challenger_that_cannot_be_loaded_is_refused_counted_and_stood_in_for(
     assert (answer.bundle, list(answer.degraded)) == (shop.champion.sha256, ["challenger"])
     assert shop.counts("canary-50", "challenger").errors == 1
     assert shop.state.reason is None  # the champion is well, and the service is ready
-    shop.state._refusals.clear()
-    shop.state.refresh()
     assert shop.state._follower.recorder is not None
+    for tries in range(1, TRIES):
+        shop.state._follower.recorder.flush(at_once=True)
+        assert read_observations(shop.store, "r1").refusals == {}, tries
+        shop.state._refusals.clear()
+        shop.state.refresh()
     shop.state._follower.recorder.flush(at_once=True)
     (reason,) = read_observations(shop.store, "r1").refusals.values()
     assert "golden answer" in reason
