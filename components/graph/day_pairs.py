@@ -139,7 +139,7 @@ def _write(store: Store, others: Sequence[_Pack], of_days: Sequence[Mapping[str,
     joined = _joined(parts)
     with store.staging() as folder:
         local = Path(folder) / "pack.parquet"
-        write_parquet(pa.table({"earlier": joined.earlier_P, "later": joined.later_P}), local)
+        write_parquet(pa.table({"earlier": joined.earlier_P, "later": joined.later_P}), local, dictionaries=())
         sha256 = file_sha256(local)
         relative = f"{TABLE}/{sha256[:20]}.parquet"
         store.put_file(local, relative)

@@ -46,7 +46,8 @@ def _keep(cosines: sp.csr_matrix, key: str, store: Store, *, instead_of: str | N
     entries = cosines.tocoo()
     with store.staging() as folder:
         local = Path(folder) / "cosines.parquet"
-        write_parquet(pa.table({"row": entries.row, "column": entries.col, "cosine": entries.data}), local)
+        columns = {"row": entries.row, "column": entries.col, "cosine": entries.data}
+        write_parquet(pa.table(columns), local, dictionaries=())
         sha256 = file_sha256(local)
         path = f"{TABLE}/{sha256[:20]}.parquet"
         store.put_file(local, path)
