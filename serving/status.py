@@ -17,6 +17,7 @@ from fastapi.responses import FileResponse
 
 from components.core.artifact import Artifact, Manifest
 from components.core.clock import wall_clock
+from components.core.command import PIPELINE
 from components.core.errors import BasketweaveError
 from components.core.journal import NOT_PROMOTED, TaskEntry, last_runs
 from components.core.live import Pointer, read_pointer
@@ -125,8 +126,9 @@ def _attention(status: Status) -> list[str]:
         found.append(status.reason)
     if status.bundle is not None and len(status.workers) > 1 and status.stage == "production":
         found.append("Workers answer with different bundles: one of them has not followed the pointer yet.")
-    if status.runs and status.runs[0].outcome == "failed":
-        found.append(f"The last run failed: {status.runs[0].sentence}")
+    ended = next((run for run in status.runs if run.outcome not in ("done", "unfinished")), None)
+    if ended is not None and ended.outcome == "failed":
+        found.append(f"The last run failed: {ended.sentence}")
     if status.evaluation is not None and status.evaluation.verdict != "promote":
         failed = ", ".join(status.evaluation.failed_gates) or "no gate is named"
         found.append(f"The newest model was not promoted ({status.evaluation.verdict}): {failed}.")
@@ -177,7 +179,8 @@ def _run(entries: Sequence[TaskEntry], usage: Mapping[str, Sequence[StepUsage]],
     elif "deploy" in states:
         outcome, sentence = "deployed", states["deploy"].summary
     else:
-        outcome, sentence = "done", entries[-1].summary
+        is_over = not set(states) & set(PIPELINE) or WATCHING in states
+        outcome, sentence = "done" if is_over else "unfinished", entries[-1].summary
     return Run(
         run_id=entries[0].run_id,
         ended_at=max(entry.finished_at for entry in entries),

@@ -37,7 +37,8 @@ class Run(_Part):
     run_id: str
     ended_at: datetime
     outcome: str
-    """'deployed', 'not promoted', 'failed', or 'done' for a run that deploys nothing."""
+    """'deployed', 'not promoted', 'failed'; 'unfinished' while it is under way, or killed; 'done' for a run of another
+    kind."""
     sentence: str
     seconds: float
     cpu_seconds: float | None

@@ -55,9 +55,9 @@ BOARD = Board(
             title="Measures",
             panels=[
                 Panel(
-                    title="How far along to the limit",
-                    about="Value over the nearest limit, the ten that are furthest. Above 1 upwards measures alarm.",
-                    queries=[Query(f"topk(10, {VALUE} / ({THRESHOLD} != 0))", "{{measure}}")],
+                    title="Nearest to a limit",
+                    about="Distance from the value to its nearest limit, as a share of the limit, the ten nearest.",
+                    queries=[Query(f"bottomk(10, abs({VALUE} - {THRESHOLD}) / abs({THRESHOLD} != 0))", "{{measure}}")],
                     unit="percentunit",
                     width=24,
                 ),

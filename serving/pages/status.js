@@ -16,9 +16,10 @@ function element(name, { text = "", cls = "", title = "" } = {}) {
 const hash = (sha256) => sha256.slice(0, 12);
 const day = (iso) => iso.slice(0, 10);
 const minute = (iso) => `${iso.slice(0, 10)} ${iso.slice(11, 16)}`;
-const number = (value) => value.toLocaleString("en-US");
+const number = (value) => value.toLocaleString("en-US", { maximumSignificantDigits: 12 });
 const plural = (count, noun) => `${number(count)} ${noun}${count === 1 ? "" : "s"}`;
 const share = (part, whole) => (whole ? `${((100 * part) / whole).toFixed(part / whole < 0.1 ? 1 : 0)} %` : "–");
+const short = (value) => number(Number(value.toPrecision(2)));
 const score = (value) => value.toFixed(4).replace(/^0/, "");
 
 function duration(seconds) {
@@ -95,16 +96,11 @@ function showBundle(status) {
   ]);
 }
 
-function meter(name, value, { text, scale, cls = "", mark = null, alarm = false }) {
+function meter(name, value, { text, scale, cls = "", alarm = false }) {
   const bar = element("div", { cls: `meter ${cls}` });
   const fill = element("i");
   fill.style.width = `${Math.min(100, (100 * value) / scale)}%`;
   bar.append(fill);
-  if (mark !== null) {
-    const line = element("b");
-    line.style.left = `${Math.min(100, (100 * mark) / scale)}%`;
-    bar.append(line);
-  }
   const tone = alarm ? "alarm" : "";
   return [element("span", { text: name, cls: tone }), bar, element("span", { text, cls: `value ${tone}` })];
 }
@@ -152,18 +148,21 @@ function showRows(rows) {
 
 function showDrift(drift, now) {
   $("drift-empty").hidden = drift !== null;
-  $("drift-note").textContent = drift ? `as of ${day(drift.as_of)}` : "";
+  $("drift-note").textContent = drift ? `nearest to a limit, as of ${day(drift.as_of)}` : "";
   const measures = $("measures");
   measures.replaceChildren();
   if (!drift) return;
-  // How far along each is to its limit tells most; those beyond it come first.
-  const progress = (one) => (one.limit ? one.value / one.limit : one.value);
-  const worst = [...drift.measures].sort((a, b) => b.is_alarm - a.is_alarm || progress(b) - progress(a)).slice(0, 6);
+  // A limit may be above or below: how near the two are says most. Those beyond come first.
+  const nearness = ({ value, limit }) => {
+    if (limit === null || value * limit <= 0) return 0;
+    return Math.min(Math.abs(value), Math.abs(limit)) / Math.max(Math.abs(value), Math.abs(limit));
+  };
+  const worst = [...drift.measures].sort((a, b) => b.is_alarm - a.is_alarm || nearness(b) - nearness(a)).slice(0, 6);
   for (const one of worst) {
-    const scale = 1.25 * Math.max(one.limit || 0, one.value, 1e-9);
-    const text = one.limit === null ? one.value.toPrecision(2) : `${one.value.toPrecision(2)} of ${one.limit.toPrecision(2)}`;
+    const text = one.limit === null ? short(one.value) : `${short(one.value)}, limit ${short(one.limit)}`;
     const cls = one.is_alarm ? "over" : "own";
-    measures.append(...meter(one.name.replaceAll("_", " "), one.value, { text, scale, cls, mark: one.limit, alarm: one.is_alarm }));
+    const length = one.is_alarm ? 1 : nearness(one);
+    measures.append(...meter(one.name.replaceAll("_", " "), length, { text, scale: 1, cls, alarm: one.is_alarm }));
   }
 }
 

@@ -90,18 +90,29 @@ def test_a_run_is_told_with_its_outcome_its_cpu_and_its_price(shop_settings: Set
     note(store, "run-2", "train", "reused", minute=2)
     note(store, "run-2", NOT_PROMOTED, "done", minute=3)
     note(store, "run-3", "validate", "failed", minute=4)
+    note(store, "run-4", "ingest", "done", minute=5)
+    note(store, "look-1", "monitor", "done", minute=6)
     usage = Stopwatch("train").usage("done").model_copy(update={"cpu_seconds": 2.5})
     record_usage(store, "run-1", usage)
     runs = told(shop_settings).runs
     assert [(run.run_id, run.outcome) for run in runs] == [
+        ("look-1", "done"),
+        ("run-4", "unfinished"),
         ("run-3", "failed"),
         ("run-2", "not promoted"),
         ("run-1", "deployed"),
     ]
-    assert runs[0].sentence == "validate: validate failed"
-    assert (runs[2].seconds, runs[2].cpu_seconds, runs[2].cost) == (4.0, 2.5, 2.5)
-    assert (runs[1].cpu_seconds, runs[1].cost) == (None, None)
+    assert runs[2].sentence == "validate: validate failed"
+    assert (runs[4].seconds, runs[4].cpu_seconds, runs[4].cost) == (4.0, 2.5, 2.5)
+    assert (runs[3].cpu_seconds, runs[3].cost) == (None, None)
+
+
+def test_a_failed_run_wants_attention_until_the_next(shop_settings: Settings, store: Store) -> None:
+    note(store, "run-1", "validate", "failed")
+    note(store, "look-1", "monitor", "done", minute=1)
     assert told(shop_settings).attention == ["The last run failed: validate: validate failed"]
+    note(store, "run-2", "deploy", "done", minute=2)
+    assert told(shop_settings).attention == []
 
 
 def test_of_the_hourly_looks_for_drift_the_newest_alone_is_shown(shop_settings: Settings, store: Store) -> None:
