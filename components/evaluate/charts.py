@@ -43,6 +43,8 @@ _STYLE: dict[Any, Any] = {
 }
 _ROW_INCHES = 0.36
 _WIDTH_INCHES = 9.2
+# Margins to either side that the chart beside the champion shows.
+_WIDEST = 5.0
 
 
 def difference_chart(differences: Mapping[str, Mapping[str, Interval]], metrics: Mapping[str, str]) -> str:
@@ -85,17 +87,23 @@ def champion_chart(gates: Sequence[GateResult]) -> str:
             if gate.interval is None or not gate.threshold:
                 continue
             margin = abs(gate.threshold)
-            scaled = Interval(
-                mean=gate.interval.mean / margin,
-                lower=gate.interval.lower / margin,
-                upper=gate.interval.upper / margin,
-            )
+            scaled = [value / margin for value in (gate.interval.mean, gate.interval.lower, gate.interval.upper)]
+            # A ruined slice would squeeze all others into a line: what lies beyond is drawn at the edge.
+            mean, lower, upper = (min(max(value, -_WIDEST), _WIDEST) for value in scaled)
             color = {"pass": _MODEL, "reject": _BAD}.get(gate.outcome, _OTHER)
-            _interval(axes, row, scaled, color=color)
+            _interval(axes, row, Interval(mean=mean, lower=lower, upper=upper), color=color)
+            if mean != scaled[0]:
+                axes.annotate(
+                    f"{scaled[0]:+.0f} ε".replace("-", "−"),
+                    (mean, row),
+                    xytext=(8 if mean < 0 else -8, 0),
+                    textcoords="offset points",
+                    ha="left" if mean < 0 else "right",
+                    va="center",
+                    color=_MUTED,
+                )
         _rows(axes, [gate.name for gate in gates])
-        # A tiny slice's bounds would squeeze all others into a line.
-        low, high = axes.get_xlim()
-        axes.set_xlim(max(low, -6), min(high, 6))
+        axes.set_xlim(max(axes.get_xlim()[0], -1.1 * _WIDEST), min(axes.get_xlim()[1], 1.1 * _WIDEST))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:+g} ε" if value else "champion")
         return _svg(figure, "Challenger beside champion, in all and in every slice")
 
