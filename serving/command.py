@@ -30,6 +30,8 @@ from serving.network import address_of, is_loopback
 
 # A server of several workers: one thread of arithmetic each.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+# glibc would keep a heap for each of a worker's threads, and what loading a bundle took in one of them for good.
+FEW_HEAPS = {"MALLOC_ARENA_MAX": "2"}
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -95,7 +97,9 @@ def _run(settings: Settings, record: ServiceRecord) -> None:
     folder = settings.project_home / "service" / str(record.pid)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    os.environ.update(child_environment(settings) | ONE_THREAD | QUIET | {"BENTOML_HOME": str(folder / "bentoml")})
+    os.environ.update(
+        child_environment(settings) | ONE_THREAD | FEW_HEAPS | QUIET | {"BENTOML_HOME": str(folder / "bentoml")}
+    )
     try:
         from serving.service import RecommenderService
 

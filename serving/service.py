@@ -7,12 +7,18 @@ The mount also lets BentoML run the app's start and end.
 from __future__ import annotations
 
 import math
+import sys
 
 import bentoml
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from components.core.settings import load_settings
 from serving.app import create_app
+
+# While a bundle loads in a thread, a request waits for the interpreter this long each time that it needs it. Python's
+# own 5 ms, several times a request, would be what a swap is noticed by.
+SWITCH_SECONDS = 0.001
+sys.setswitchinterval(SWITCH_SECONDS)
 
 settings = load_settings()
 app = create_app(settings)

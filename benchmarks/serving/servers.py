@@ -1,4 +1,4 @@
-"""Servers as processes of their own, and what they use: CPU-seconds of the whole tree, private memory of the largest."""
+"""Servers as processes of their own, and what they use: CPU-seconds of the tree, private memory of the largest."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class Server:
 
     def largest_uss_mb(self) -> float:
         """Memory that only the largest process of the tree holds: what would come back if it ended."""
-        return max(process.memory_full_info().uss for process in self.tree()) / 1e6
+        return max(int(process.memory_full_info().uss) for process in self.tree()) / 1e6
 
     def largest_rss_mb(self) -> float:
-        return max(process.memory_info().rss for process in self.tree()) / 1e6
+        return max(int(process.memory_info().rss) for process in self.tree()) / 1e6
 
 
 @contextlib.contextmanager
