@@ -24,6 +24,8 @@ from components.model.linear_filter import FilterRows
 from components.model.score import Scorer, ScoreWeights
 from components.model.terms import CountedTerms, Popularity
 from components.model.user_vector import StatisticsScaling, UserVector
+from tests.serving.event_worker import make_worker as make_worker  # fixtures
+from tests.serving.event_worker import worker as worker
 
 AS_OF = datetime(2020, 3, 1, tzinfo=UTC)
 KINDS = ("dairy", "bread", "fruit", "snacks")

@@ -21,7 +21,7 @@ from schemathesis.specs.openapi.checks import response_schema_conformance, statu
 from components.core.settings import load_settings
 from serving.app import create_app
 from serving.state import ServiceState
-from tests.serving.test_events_and_served_lists import Reader
+from tests.serving.event_worker import Reader
 
 pytestmark = pytest.mark.slow
 
