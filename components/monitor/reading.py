@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
@@ -54,6 +56,12 @@ def serving_bundle(store: Store) -> ArtifactRef:
     """The bundle that serves; before the first deploy, the one made last."""
     pointer = read_pointer(store)
     return pointer.bundle if pointer is not None else latest(store, "bundle")
+
+
+def load_bundle(artifact: Artifact) -> Bundle:
+    """Every file checked, a remote one copied for the time being."""
+    with TemporaryDirectory(prefix="basketweave-monitor-") as folder:
+        return Bundle.load(artifact.local_folder(Path(folder)))
 
 
 def training_days(bundle: Bundle) -> tuple[date, date]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -157,7 +158,7 @@ def judge(
         return Judged(value=reading.value, lower=hand_lower, upper=hand_upper, cause=cause)
     expected, spread, degrees = forecast
     chance = limits.chance(measure)
-    width = float(student_t.isf(chance, degrees))
+    width = single_limit(chance, degrees)
     spread = max(spread, chance_spread(measure.scale, reading.count), measure.least / width)
     deviation = (to_scale(measure.scale, reading.value) - offset - expected) / spread
     # In normal deviates, whose sums the run-length formula is about.
@@ -185,6 +186,13 @@ def judge(
     )
 
 
+@cache
+def single_limit(chance: float, degrees: int) -> float:
+    """What a window of quiet times exceeds, in standard errors, with this chance."""
+    return float(student_t.isf(chance, degrees))
+
+
+@cache
 def cusum_limit(chance: float, *, slack: float = SLACK) -> float:
     """Limit of a one-sided CUSUM of standard normal deviates that alarms falsely once in 1 / chance windows.
 

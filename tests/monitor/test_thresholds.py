@@ -95,7 +95,7 @@ def test_a_slow_trend_is_no_drift() -> None:
 def test_windows_of_noise_alarm_falsely_no_more_often_than_was_allowed() -> None:
     # One measure of the 20: its share of the windows' rate is a twentieth.
     windows = alarms = 0
-    for seed in range(20):
+    for seed in range(8):
         judged = follow(noise(220, seed=seed), limits=Limits(
             quiet_windows=28, min_windows=14, false_alarm_rate=0.2, num_measures=20
         ))  # fmt: skip

@@ -97,3 +97,22 @@ def test_the_recommender_waits_for_its_schedule_or_for_drift(
     monkeypatch.setenv("BASKETWEAVE_ORCHESTRATION", '{"schedule": null}' if cron is None else orchestration)
     monkeypatch.setenv("BASKETWEAVE_MONITOR__RETRAIN", str(retrain))
     assert type(pipeline("recommender", file=__file__, doc="A test.").timetable).__name__ == kind
+
+
+def test_as_a_pod_the_monitor_is_given_the_log_and_finds_the_serving_bundle_itself(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any, airflow_database: None
+) -> None:
+    from airflow.dag_processing.dagbag import DagBag
+
+    from components.orchestration.environment import dags_folder
+
+    monkeypatch.setenv("BASKETWEAVE_ORCHESTRATION__MODE", "kubernetes")
+    monkeypatch.setenv("BASKETWEAVE_ORCHESTRATION__IMAGE", "registry.example/basketweave:1")
+    bag = DagBag(str(dags_folder() / "monitoring.py"))
+    assert bag.import_errors == {}
+    dag = bag.dags["monitoring"]
+    monitor = dag.get_task("monitor")
+    assert monitor.cmds == ["python", "-m", "components.monitor"]
+    assert monitor.arguments.count("--input") == 1
+    assert "task_ids='validate'" in monitor.arguments[monitor.arguments.index("--input") + 1]
+    assert sorted(dag.get_task("ask_for_retrain").upstream_task_ids) == ["monitor"]
