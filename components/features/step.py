@@ -1,7 +1,8 @@
 """Features step: clean events in, features as they were known at each moment of the split out, by way of Feast.
 
-The tables are computed in DuckDB, registered in Feast as its offline files, and joined back through Feast for every
-user and moment: what training reads is what the feature store answers. The last moment is materialized online.
+The tables are computed in DuckDB, at the moments whose past has changed (kept_moments.py), registered in Feast as its
+offline files, and joined back through Feast for every user and moment: what training reads is what the feature store
+answers. The last moment is materialized online.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import pyarrow.compute as pc
 from components.core.errors import ContractError
 from components.core.split import TimeSplit
 from components.core.step import Step, StepContext, StepReport
-from components.features.snapshots import Snapshots
+from components.features.kept_moments import tables_at
 from feature_repo.layout import FeastHome
 
 logger = logging.getLogger(__name__)
@@ -23,19 +24,7 @@ logger = logging.getLogger(__name__)
 def run(context: StepContext) -> StepReport:
     """Writes user_history, user_statistics and item_statistics (schemas in components/core/schemas.py)."""
     split = TimeSplit.of(context.moment, context.settings.split)
-    clean = context.inputs["clean"]
-    with Snapshots(
-        event_files=clean.partition_paths(),
-        catalog_file=clean.path("catalog.parquet"),
-        moments=split.snapshot_times,
-        recent_window=split.window,
-        settings=context.settings.features,
-    ) as snapshots:
-        computed = {
-            "user_history": snapshots.user_history(),
-            "user_statistics": snapshots.user_statistics(),
-            "item_statistics": snapshots.item_statistics(),
-        }
+    computed, moments_computed = tables_at(context, split)
     users = computed["user_history"].select(["user_id", "event_timestamp"])
     items = computed["item_statistics"].select(["item_id", "event_timestamp"])
     present = users.filter(pc.equal(users["event_timestamp"], pa.scalar(split.as_of, users["event_timestamp"].type)))
@@ -69,6 +58,8 @@ def run(context: StepContext) -> StepReport:
             "item_rows": items.num_rows,
             "users_online": users_online,
             "moments": [moment.isoformat() for moment in split.snapshot_times],
+            # The others were kept: nothing that they depend on has changed.
+            "moments_computed": [moment.isoformat() for moment in moments_computed],
         },
     )
 

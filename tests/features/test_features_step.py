@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import datetime, timedelta
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -15,6 +17,7 @@ from components.core.settings import load_settings
 from components.core.split import TimeSplit
 from components.core.step import execute
 from components.core.store import Store
+from components.features.kept_moments import TABLE
 from components.features.snapshots import Snapshots
 from components.features.step import STEP
 from feature_repo.layout import FeastHome
@@ -110,6 +113,51 @@ def test_a_second_run_is_reused_unless_the_online_store_is_gone(settings, clean,
     assert not again.is_reused
     assert again.ref == first.ref
     assert OnlineFeatures(settings).read("u00", now=day(45)) is not None
+
+
+def moments_computed(execution, day):
+    """In days since 1 March."""
+    return [
+        (datetime.fromisoformat(at) - day(0)) / timedelta(days=1)
+        for at in execution.manifest.statistics["moments_computed"]
+    ]
+
+
+def test_a_late_row_moves_the_moments_after_it_and_no_other(settings, clean, random_rows, day, tmp_path):
+    """Snapshots stand at days 17, 24, 31, 38 and 45."""
+    events, catalog = random_rows
+    first = run_features(settings, clean(events, catalog, day(45)), day(45))
+    assert moments_computed(first, day) == [17, 24, 31, 38, 45]
+    late = [*events, events[0] | {"user_id": "u05", "item_id": "i03", "timestamp": day(33.5), "event_type": "purchase"}]
+
+    after = run_features(settings, clean(late, catalog, day(45), name="late"), day(45))
+
+    assert moments_computed(after, day) == [38, 45]
+    other = load_settings(**settings.model_dump() | {"home": tmp_path / "other"})
+    anew = run_features(other, clean(late, catalog, day(45), settings=other, name="late"), day(45))
+    assert moments_computed(anew, day) == [17, 24, 31, 38, 45]
+    assert after.ref.sha256 == anew.ref.sha256 != first.ref.sha256
+
+
+def test_a_new_catalogue_moves_every_moment(settings, clean, random_rows, day):
+    events, catalog = random_rows
+    run_features(settings, clean(events, catalog, day(45)), day(45))
+    after = run_features(settings, clean(events, catalog[1:], day(45), name="other catalogue"), day(45))
+    assert moments_computed(after, day) == [17, 24, 31, 38, 45]
+
+
+def test_moments_whose_files_are_damaged_are_computed_again_and_old_ones_are_gone(settings, clean, random_rows, day):
+    events, catalog = random_rows
+    run_features(settings, clean(events, catalog, day(45)), day(45))
+    store = Store(settings.artifact_root)
+    for file in Path(store.path(TABLE)).glob("*/user_history.parquet"):
+        file.write_bytes(file.read_bytes()[:-1] + b"x")
+    late = [*events, events[0] | {"user_id": "u05", "item_id": "i03", "timestamp": day(44.5)}]
+
+    after = run_features(settings, clean(late, catalog, day(45), name="late"), day(45))
+
+    assert moments_computed(after, day) == [17, 24, 31, 38, 45]
+    assert len(store.list_dir(TABLE)) == 5 + 1  # the state; of the first run's last moment nothing is left
 
 
 def test_an_older_run_leaves_the_newer_online_features_alone(settings, clean, random_rows, day):
