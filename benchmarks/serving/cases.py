@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+import torch
 
 from benchmarks.serving.load import Load, offer, one_by_one
 from benchmarks.serving.servers import Server, free_port, running
@@ -22,6 +23,9 @@ from benchmarks.training.measure import run_contestant
 from components.core.clock import wall_clock
 from components.core.live import move_pointer
 from components.core.store import Store
+from components.model.bundle import Bundle
+from components.model.histories import Histories
+from components.train.index import measure_retrieval
 from serving.online import FeastReader
 
 CASES = {
@@ -29,6 +33,7 @@ CASES = {
     "layers": "CPU of the layers of one request, milliseconds",
     "latency": "p99 at half of peak, 2 workers, against the bare handler at the same rate",
     "growth": "p99 of a million items against a hundred thousand, 1 worker, same rate",
+    "retrieval": "Recall of the lists against the whole score over every item, and items scored for one",
     "batch": "1,000 users in one request against single requests, CPU a user",
     "swap": "The pointer moves back and forth under load, 2 workers",
     "memory": "Private memory (USS) of a worker, MB",
@@ -104,6 +109,16 @@ class Bench:
                 figures |= _latencies(name, found[name])
         figures["ratio of p99"] = found["1M"].percentile(99) / found["100k"].percentile(99)
         figures["ratio of CPU"] = figures["1M, CPU ms"] / figures["100k, CPU ms"]
+        return figures
+
+    def retrieval(self) -> Figures:
+        figures: Figures = {}
+        for name, built in (("100k", self.built), ("1M", self.million())):
+            users = self.users_file(built)
+            code = f"from benchmarks.serving.cases import measured; measured({str(built.folder)!r}, {str(users)!r})"
+            figures |= {
+                f"{name}, {what}": value for what, value in run_contestant(["-c", code], threads=1).answer.items()
+            }
         return figures
 
     def batch(self) -> Figures:
@@ -242,6 +257,19 @@ class Bench:
         with running(arguments, port=port, environment={}, log=self.logs / "bare.log") as server:
             time.sleep(2)
             yield server
+
+
+def measured(folder: str, users: str) -> None:
+    """Print what a bundle that is built now says of its retrieval, for the users of a file."""
+    bundle = Bundle.load(Path(folder))
+    known = list(json.loads(Path(users).read_text()).values())
+    histories = Histories.from_lists(
+        [[bundle.items.index[item] for item in row["items"]] for row in known],
+        [row["weights"] for row in known],
+        [row["ages_days"] for row in known],
+    )
+    nothing = torch.full((len(known), len(bundle.statistics_names)), torch.nan)
+    print(json.dumps(measure_retrieval(bundle.scorer, histories, nothing, seed=0)))
 
 
 _SAY = "import json, psutil; print(json.dumps({'uss_mb': psutil.Process().memory_full_info().uss / 1e6}))"
