@@ -42,6 +42,7 @@ def render_page(
         one = newest.get(measure.name) or run.get(measure.name)
         series = [window.judged[measure.name] for window in windows] if measure.of == "window" else []
         usual = reference.values.get(measure.name, then.get(measure.name, math.nan))
+        usual = math.nan if measure.in_sample else usual
         families.setdefault(measure.family, []).append(_row(measure, one, series, usual, absent.get(measure.name)))
     return _template().render(
         project=project,

@@ -239,4 +239,6 @@ def _by_hand(measure: Measure, reference: float, bound: float) -> tuple[float | 
         return None, math.inf
     if measure.scale == "ratio":
         return reference / bound, reference * bound
+    if measure.scale == "share":
+        return max(0.0, reference - bound), min(1.0, reference + bound)
     return reference - bound, reference + bound

@@ -105,6 +105,32 @@ def test_windows_of_noise_alarm_falsely_no_more_often_than_was_allowed() -> None
     assert alarms > 0  # a limit that never alarms would pass as well
 
 
+def test_the_bound_by_hand_of_a_share_stays_a_share() -> None:
+    share = Measure(name="s", family="f", help="h", scale="share", least=0.0, bound=0.4)
+    one = judge(
+        share,
+        Reading(value=0.1, count=100),
+        expectation=Expectation(LIMITS),
+        before=None,
+        reference=0.1,
+        offset=0.0,
+        limits=LIMITS,
+        bound=share.bound,
+    )
+    assert (one.lower, one.upper, one.cause) == (0.0, 0.5, None)
+
+
+def test_a_measure_that_training_shows_too_well_is_bound_by_what_quiet_windows_let_expect() -> None:
+    # Training had 10; quiet windows have 5, which a bound of 2 from training would call an alarm.
+    fitted = Measure(name="m", family="f", help="h", scale="plain", least=1.5, bound=2.0, in_sample=True)
+    quiet = [value / 10 + 4 for value in noise(40)]
+    judged = follow([*quiet, 7.5], measure=fitted)
+    assert {one.cause for one in judged[:-1]} == {None}
+    assert judged[-1].cause == "bound"
+    plain_one = Measure(name="m", family="f", help="h", scale="plain", least=1.5, bound=2.0)
+    assert follow(quiet, measure=plain_one)[0].cause == "bound"
+
+
 def test_alarmed_windows_are_not_learnt_from() -> None:
     judged = follow([*noise(40), *[30.0] * 20])
     assert [one.cause for one in judged[40:]] == ["window"] * 20
