@@ -18,7 +18,7 @@ from watched_shop import WatchedShop
 
 from components.core.artifact import ArtifactRef
 from components.core.journal import NOT_PROMOTED, TaskEntry, TaskState, run_folder, write_entry
-from components.core.live import POINTER, move_pointer
+from components.core.live import POINTER, move_pointer, read_pointer
 from components.core.pipeline_metrics import Sample
 from components.core.settings import Settings, load_settings
 from components.core.step import Step, StepContext, StepReport, execute
@@ -165,8 +165,11 @@ def page(shop: WatchedShop) -> Iterator[str]:
     """The page of a service of the watched shop that asks for no key."""
     port = free_port()
     environment = {**shop.environment, "BASKETWEAVE_SERVE__API_KEYS": "[]", "BASKETWEAVE_SERVE__ADMIN": "false"}
+    pointer = read_pointer(Store(shop.settings.artifact_root))
+    assert pointer is not None
+    # Of one bundle: a second service that follows the pointer is refused.
     process = subprocess.Popen(
-        [sys.executable, "-m", "serving", "--port", str(port)],
+        [sys.executable, "-m", "serving", "--port", str(port), "--bundle", pointer.bundle.uri],
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
