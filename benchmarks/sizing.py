@@ -27,11 +27,11 @@ from rich.table import Table
 
 from benchmarks.machine import write_result
 from benchmarks.pipeline import SMALL, simulated_log
-from components.core.command import KINDS
+from components.core.command import KINDS, PIPELINE
 from components.core.settings import child_environment, load_settings
 
 # Whether a model is promoted is no matter of size, so nothing is deployed.
-STEPS = [step for step in KINDS if step != "deploy"]
+STEPS = [step for step in PIPELINE if step != "deploy"]
 PORT_WAIT_SECONDS = 300
 
 

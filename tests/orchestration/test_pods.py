@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import pytest
 
-from components.core.command import PIPELINE, parse_input
+from components.core.command import KINDS, PIPELINE, parse_input
 from components.core.errors import SettingsError
 
 KUBECONFIG = """
@@ -27,7 +27,6 @@ def pods(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, airflow_database: None
     """The pod request of every step, by name, rendered as Airflow would before it asks the cluster."""
     from airflow.dag_processing.dagbag import DagBag
 
-    from components.core.command import KINDS
     from components.orchestration.environment import dags_folder
 
     (tmp_path / "kubeconfig").write_text(KUBECONFIG)
@@ -166,7 +165,7 @@ def test_resources_are_of_steps_and_a_tolerations_value_goes_with_equal() -> Non
     from components.core.sections.running import StepOrDefault
     from components.core.settings import load_settings
 
-    assert get_args(StepOrDefault) == ("default", *PIPELINE)
+    assert get_args(StepOrDefault) == ("default", *KINDS)
     with pytest.raises(SettingsError, match=r"orchestration\.resources\.trian.*should be 'default'.*'train'"):
         load_settings(orchestration={"resources": {"trian": {"cpu": "1"}}})
     with pytest.raises(SettingsError, match="a value with operator 'Equal'"):
