@@ -33,8 +33,13 @@ from components.model.score import Scorer
 EXACT_ITEMS = 100_000
 """Up to as many items, no limit is taken."""
 _GROUP = 64  # items whose maximum is looked at before they are
-# Room for rounding in the bound: scores are float32 sums of a handful of terms.
+# Room for rounding in the bound, relative to the score: scores are float32 sums of a handful of terms.
 _ROUNDING = 1e-4
+
+
+def _lowered(floor: float, by: float) -> float:
+    """What an item needs without a part that adds `by` at most."""
+    return floor - by - _ROUNDING * max(1.0, abs(floor))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,8 +175,8 @@ class _Candidates:
             self._complete(np.argpartition(self._partial_C, len(self._partial_C) - most)[len(self._partial_C) - most :])
         self._lengthen(4 * k)
         floor = self._floor(k)
-        self._complete(np.flatnonzero(self._partial_C >= np.float32(floor - self._reach_similarity - _ROUNDING)))
-        needed = self._tables.run_above(self._floor(k) - self._reach_similarity - self._reach_affinities - _ROUNDING)
+        self._complete(np.flatnonzero(self._partial_C >= np.float32(_lowered(floor, self._reach_similarity))))
+        needed = self._tables.run_above(_lowered(self._floor(k), self._reach_similarity + self._reach_affinities))
         if self._run_limit is not None and needed > self._run_limit:
             self._lengthen(self._run_limit)
             needed = needed if self._floor(k) == -np.inf else 0
