@@ -155,6 +155,7 @@ def main() -> None:
         workers=given.workers,
         access_log=False,
         log_level="warning",
+        timeout_worker_healthcheck=120,  # a worker that loads its bundle on a busy machine is not dead
     )
 
 
