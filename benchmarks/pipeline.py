@@ -79,7 +79,7 @@ def main(
         finally:
             command = [sys.executable, "-m", "components.cli", "stop"]
             subprocess.run(command, env=environment, check=False, capture_output=True)
-    table = Table("run", "CPU-seconds", "steps", "their libraries", "orchestration", "share", "ended as")
+    table = Table("run", "total", "steps", "libraries", "orchestration", "share", "ended as", title="CPU-seconds")
     for run in runs:
         seconds = [f"{value:.1f}" for value in (run.total, run.steps, run.libraries, run.orchestration)]
         table.add_row(run.name, *seconds, f"{run.share:.1%}", run.outcome)
