@@ -16,6 +16,7 @@ from fastapi import HTTPException
 from fastapi.testclient import TestClient
 from starlette.types import Message
 
+from components.cli_settings import print_api_key
 from components.core.errors import SettingsError
 from components.core.settings import Settings, load_settings
 from components.deploy.probe import own_key
@@ -162,11 +163,11 @@ def test_a_made_key_is_shown_once_and_its_line_lets_it_in(tmp_path: Path) -> Non
     assert client.post("/recommend", json={}, headers=bearer(key)).status_code == 403
 
 
-def test_a_role_or_a_name_that_no_key_can_have_makes_no_key() -> None:
-    for options in (["--role", "boss"], ["--name", "Web Shop"]):
-        command = [sys.executable, "-m", "components.cli", "api-key", *options]
-        made = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert (made.returncode, made.stdout) == (1, "")
+def test_a_role_or_a_name_that_no_key_can_have_makes_no_key(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, roles in (("web", ["boss"]), ("Web Shop", ["recommend"])):
+        with pytest.raises(SettingsError):
+            print_api_key(name=name, roles=roles)
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_diverse_lists_keep_the_merchandisers_rules() -> None:
 def test_a_drawn_lists_probability_is_how_often_it_comes() -> None:
     rules = ListRules({5: frozenset({3}), 3: frozenset({5})})
     exploration = Exploration(share=0.6, temperature=2.0)
-    draws = 20_000
+    draws = 6_000
     seen: Counter[tuple[int, ...]] = Counter()
     probability: dict[tuple[int, ...], float] = {}
     for seed in range(draws):
