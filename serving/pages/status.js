@@ -186,7 +186,7 @@ function showRun(run, status) {
     cell.append(element("small", { text: unit }));
     return cell;
   };
-  const cost = run.cost === null ? ["–", "no price set"] : [run.cost.toPrecision(2), status.currency];
+  const cost = run.cost === null ? ["–", "cost"] : [run.cost.toPrecision(2), status.currency];
   const cpu = run.cpu_seconds === null ? "–" : duration(run.cpu_seconds);
   const sentence = element("p", { cls: `sentence ${run.outcome === "failed" ? "bad" : ""}` });
   sentence.append(element("strong", { text: run.outcome }), ` · ${run.sentence}`);
