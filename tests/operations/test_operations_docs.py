@@ -71,9 +71,19 @@ def test_variables_of_the_pipelines_secret_are_settings() -> None:
 
 
 def test_sizes_are_those_that_were_measured() -> None:
-    measured = json.loads((ROOT / "benchmarks" / "results" / "sizing.json").read_text())
     text = (DOCS / "sizing.md").read_text()
-    for step, figures in measured["steps"].items():
-        shown = [f"{figures[key]:,.0f}" for key in ("cpu_seconds", "peak_memory_mb", "artifact_mb")]
-        assert f"| {step} | {' | '.join(shown)} |" in text, step
-    assert f"{measured['service']['memory_mb']:,.0f} MB" in text
+    results = ROOT / "benchmarks" / "results"
+    growth = json.loads((results / "training-growth.json").read_text())["sizes"]
+    assert len(growth) == 4
+    for size in growth:
+        shown = [
+            f"{size['interactions'] / 1e6:.1f} million",
+            f"{size['users']:,}",
+            f"{size['items']:,}",
+            f"{size['cpu_seconds_an_epoch']:,.0f}",
+            f"{size['peak_memory_mb']:,.0f}",
+        ]
+        assert f"| {' | '.join(shown)} |" in text
+    fresh, again = json.loads((results / "pipeline-small.json").read_text())["runs"]
+    assert f"{fresh['orchestration']:.1f} beside {fresh['steps']:.1f} of the steps" in text
+    assert f"{again['orchestration']:.1f} where every step is reused" in text
