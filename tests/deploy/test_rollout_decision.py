@@ -85,8 +85,13 @@ def test_a_little_noise_and_a_gain_abort_nothing(fine: dict[str, Any]) -> None:
     assert look("canary", fine, counted(requests=500, clicks=300)).decision == "go on"
 
 
-def test_few_clicks_condemn_nobody() -> None:
-    assert look("canary", counted(requests=500, clicks=0), counted(requests=500, clicks=20)).decision == "go on"
+@pytest.mark.parametrize(("clicks", "decision"), [(99, "go on"), (100, "abort")])
+def test_fewer_clicks_than_the_settings_ask_for_condemn_nobody(clicks: int, decision: str) -> None:
+    running = rollout("canary", 0.1)
+    arms = {"challenger": counted(requests=500), "control": counted(requests=500, clicks=clicks)}
+    seen = Observations(steps={running.step: StageCounts.model_validate({"arms": arms})}, workers=1)
+    strict = SETTINGS.model_copy(update={"min_clicks": 100})
+    assert judge(running, seen, strict, now=BEGUN + timedelta(seconds=61)).decision == decision
 
 
 def test_shadow_lists_that_have_nothing_in_common_abort_where_the_settings_say_so() -> None:
