@@ -40,7 +40,7 @@ WATCHING, READ_FOR_EACH = "monitor", 4
 T = TypeVar("T")
 
 page = APIRouter()
-status = APIRouter(responses=errors(401, 403, 429), route_class=route_for("recommend"))
+status = APIRouter(responses=errors(401, 403, 422, 429), route_class=route_for("recommend"))
 
 
 @page.get("/status", include_in_schema=False)
