@@ -236,10 +236,21 @@ def _figure(gate: Gate, card: Scorecard | None, settings: EvaluateSettings, oppo
         condition=_condition(gate, threshold, settings),
         value=value,
         threshold=threshold,
-        # That a figure is missing is no question for a person.
-        outcome="pass" if passed else "reject" if value is None and gate.on_failure == "hold" else gate.on_failure,
+        outcome="pass" if passed else _failure(gate, card, value),
         is_clocked=gate.metric == "latency",
     )
+
+
+def _failure(gate: Gate, card: Scorecard | None, value: float | None) -> Outcome:
+    """How a gate that does not pass fails."""
+    if value is None:
+        # That a figure is missing is no question for a person.
+        return "reject" if gate.on_failure == "hold" else gate.on_failure
+    if gate.rule == "above" and card is not None and gate.baseline is not None:
+        # A lead that might be chance is not shown, and neither is a loss: it does not ship, and more users would tell.
+        lead = card.settings[gate.setting].differences[gate.baseline][gate.metric]
+        return "insufficient" if lead.mean > 0 else "reject"
+    return gate.on_failure
 
 
 def _value(gate: Gate, card: Scorecard | None, opponent: Opponent) -> float | None:

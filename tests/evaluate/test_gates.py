@@ -72,7 +72,7 @@ def test_a_bundle_that_meets_everything_is_promoted() -> None:
         (scorecard(model=standing(recall=math.nan)), "recall floor"),
         (scorecard(model=standing(coverage=math.nan)), "coverage floor"),
         (scorecard(leads={"RP3": interval(math.nan)}), "beats RP3"),
-        (scorecard(leads={"item-kNN": interval(0.002)}), "beats item-kNN"),
+        (scorecard(leads={"item-kNN": interval(0.0)}), "beats item-kNN"),
         (scorecard(leads={"popularity": interval(-0.01)}), "beats popularity"),
     ],
 )
@@ -82,6 +82,13 @@ def test_one_failed_gate_rejects_and_says_which(card: Scorecard, failed: str) ->
     assert judgement.reasons[0].startswith(f"{failed}: wanted ")
     # Without a recall nobody can say that it is believable.
     assert judgement.failed[1:] in ([], ["believable beside baselines"])
+
+
+@pytest.mark.parametrize("baseline", BASELINES)
+def test_a_lead_that_might_be_chance_is_insufficient_and_not_promoted(baseline: str) -> None:
+    """Its lower bound is at 0: neither a lead nor a loss is shown."""
+    judgement = judge(HOLDS, scorecard(leads={baseline: interval(0.002)}), SETTINGS)
+    assert (judgement.verdict, judgement.failed) == ("insufficient", [f"beats {baseline}"])
 
 
 @pytest.mark.parametrize("baseline", BASELINES)
