@@ -169,6 +169,12 @@ def test_busy_sundays_are_no_drift_and_a_busy_monday_is(lens: Lens) -> None:
     assert windows[-1].judged["sessions"].cause == "window"
 
 
+def test_a_drift_that_lasts_goes_on_alarming_since_it_is_not_learnt_from(lens: Lens) -> None:
+    quiet, busy = shop_days(lens, 50, seed=1), shop_days(lens, 50, seed=2, busy=4.0)
+    _, windows = watched(lens, [*quiet[:35], *busy[35:]])
+    assert sum(window.judged["sessions"].cause is not None for window in windows[35:]) >= 12
+
+
 def test_a_day_without_events_is_beyond_the_bound_by_hand(lens: Lens) -> None:
     empty = (MONDAY, tally_day(EVENTS.empty_table(), lens, BINS))
     _, windows = watched(lens, [empty])
