@@ -25,7 +25,7 @@ class EvaluateSettings(Section):
     """Share of the catalogue that appears in at least one user's list."""
     margin: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """The smallest loss that matters, as a share of the champion's mean: not worse than it by this is good enough."""
-    slice_margin: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    slice_margin: Annotated[float, Field(gt=0, lt=1)] = 0.4
     """The same in a slice, where there are fewer users to see a loss by."""
     slice_categories: int = Field(default=8, ge=0)
     """Categories of which the most is taken, each a slice."""
