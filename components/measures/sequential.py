@@ -97,13 +97,13 @@ def compare_rates(
 
 
 def _rate(arm: tuple[Sequence[int], Sequence[int]], pooled: float) -> tuple[float, float]:
-    """(rate, variance of the rate) of an arm, its groups being independent; never less than independent trials have."""
+    """(rate, variance of the rate) of an arm, its groups being independent; never less than a Poisson count has."""
     trials: npt.NDArray[np.float64] = np.asarray(arm[0], dtype=np.float64)
     events: npt.NDArray[np.float64] = np.asarray(arm[1], dtype=np.float64)
     total = trials.sum()
     rate = float(events.sum() / total)
     groups = int((trials > 0).sum())
     spread = float(np.square(events - rate * trials).sum()) * groups / max(groups - 1, 1) / total**2
-    # A rate counts clicks on a list, of which there may be several: its spread is then no less than a Poisson count's.
-    independent = pooled * max(1 - pooled, 0.0) / total
+    # A rate counts clicks on a list, of which there may be several: no less than a Poisson count's spread is believed.
+    independent = pooled / total
     return rate, max(spread, float(independent))

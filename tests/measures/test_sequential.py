@@ -41,6 +41,23 @@ def test_the_same_click_through_raises_an_alarm_at_most_as_often_as_alpha() -> N
     assert alarms <= ALPHA * 300
 
 
+def test_several_clicks_a_list_and_looks_from_the_first_dozens_on_raise_no_more_alarms() -> None:
+    rng = np.random.default_rng(11)
+    alarms = 0
+    for _ in range(400):
+        group = rng.integers(0, GROUPS, (2, 1000))
+        clicks = rng.poisson(rng.gamma(3, 0.5, (2, 1000)))
+        for n in range(25, 1000, 25):
+            arms = [
+                (np.bincount(group[arm, :n], minlength=GROUPS), np.bincount(group[arm, :n], clicks[arm, :n], GROUPS))
+                for arm in (0, 1)
+            ]
+            if compare_rates(arms[0], arms[1], alpha=ALPHA, relative_effect=0.3).upper < 0:
+                alarms += 1
+                break
+    assert alarms <= ALPHA * 400
+
+
 def test_a_click_through_that_falls_by_half_is_found_nearly_always() -> None:
     rng = np.random.default_rng(8)
     found = [alarm(rng, lift=-0.5, users=3000) for _ in range(60)]
