@@ -84,6 +84,11 @@ def test_sizes_are_those_that_were_measured() -> None:
             f"{size['peak_memory_mb']:,.0f}",
         ]
         assert f"| {' | '.join(shown)} |" in text
+    measured = json.loads((results / "sizing.json").read_text())
+    for step, figures in measured["steps"].items():
+        shown = [f"{figures[key]:,.0f}" for key in ("cpu_seconds", "peak_memory_mb", "artifact_mb")]
+        assert f"| {step} | {' | '.join(shown)} |" in text, step
+    assert f"{measured['service']['memory_mb']:,.0f} MB with one worker" in text
     fresh, again = json.loads((results / "pipeline-small.json").read_text())["runs"]
     assert f"{fresh['orchestration']:.1f} beside {fresh['steps']:.1f} of the steps" in text
     assert f"{again['orchestration']:.1f} where every step is reused" in text
