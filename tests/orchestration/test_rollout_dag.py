@@ -165,3 +165,24 @@ def test_a_run_that_was_killed_in_mid_rollout_goes_on_where_it_was(
 
 def test_without_a_challenger_the_run_is_skipped(settings: Settings, run_rollout: Callable[[], Any]) -> None:
     assert set(task_states(run_rollout()).values()) == {"skipped"}
+
+
+@pytest.mark.parametrize("mode", ["in_process", "kubernetes"])
+def test_an_approval_stands_before_production_and_the_offer_of_a_challenger_starts_it_all(
+    airflow_database: None, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    from airflow.dag_processing.dagbag import DagBag
+
+    from components.orchestration.environment import dags_folder
+
+    monkeypatch.setenv("BASKETWEAVE_DEPLOY__ROLLOUT", "staged")
+    monkeypatch.setenv("BASKETWEAVE_ROLLOUT__APPROVAL", "true")
+    monkeypatch.setenv("BASKETWEAVE_ORCHESTRATION__MODE", mode)
+    monkeypatch.setenv("BASKETWEAVE_ORCHESTRATION__IMAGE", "basketweave:test")
+    dag = DagBag(str(dags_folder())).dags["rollout"]
+    assert dag.get_task("approve").upstream_task_ids == {"canary_50"}
+    assert dag.get_task("production").upstream_task_ids == {"approve", "begin"}
+    assert {dag.get_task(name).mode for name in ("shadow", "canary_1", "canary_10", "canary_50", "watch")} == {
+        "reschedule"
+    }
+    assert "demo/deployment" in str(dag.schedule)
