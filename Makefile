@@ -10,10 +10,11 @@ export DGLBACKEND = pytorch
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all lint bench-quality bench-training bench-ablation bench-simulate airflow stop lock clean
+.PHONY: help venv demo demo-rollout test test-slow test-all lint chart-check dashboards-check airflow stop lock clean \
+	bench-quality bench-training bench-ablation bench-simulate bench-gates bench-serving bench-drift
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
 
 venv: ## build .venv from locks/$(TORCH).txt, unless it is there
 	@locks/install.sh
@@ -21,14 +22,25 @@ venv: ## build .venv from locks/$(TORCH).txt, unless it is there
 demo: venv ## a year of grocery purchases, from the log to a live recommendation service
 	@.venv/bin/basketweave run
 
+demo-rollout: venv ## on a simulated shop: one model promoted by canary, one refused by the gate, one taken back
+	@.venv/bin/python -m benchmarks.rollout
+
 test: venv ## the test suite
 	@.venv/bin/python -m pytest -m "not slow"
 
-test-all: venv ## and the slow tests: real services, faults, a browser
-	@.venv/bin/python -m pytest
+test-slow: venv ## the slow tests alone: real services, faults, a browser
+	@.venv/bin/python -m pytest -m slow
+
+test-all: test test-slow ## both
 
 lint: venv ## ruff, mypy and the import contracts
 	@.venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy && .venv/bin/lint-imports
+
+chart-check: venv ## the charts by the real Helm: lint, schemas of eight Kubernetes versions, policies, rules
+	@.venv/bin/python -m charts.check
+
+dashboards-check: venv ## every panel, rule and runbook against real Prometheus programs
+	@.venv/bin/python -m pytest tests/charts/test_dashboards.py tests/charts/test_alerts.py tests/metrics
 
 bench-quality: venv ## the recommender on published splits in BASKETWEAVE_DATA (../shared/data) and in rolling months
 	@for name in gowalla lastfm_social; do .venv/bin/python -m benchmarks.quality --seeds 3 \
@@ -41,6 +53,15 @@ bench-training: venv ## what training and evaluation cost, beside peers from PyP
 
 bench-ablation: venv ## what each encoder, option and term of the score is worth, on groceries and on LastFM
 	@.venv/bin/python -m benchmarks.ablation
+
+bench-gates: venv ## does the gate let equals pass, and catch what is planted?
+	@.venv/bin/python -m benchmarks.gates
+
+bench-serving: venv ## the service beside a bare handler doing the same arithmetic, in one run
+	@.venv/bin/python -m benchmarks.serving
+
+bench-drift: venv ## false alarms in quiet windows, and how soon planted drift is seen
+	@.venv/bin/python -m benchmarks.drift
 
 bench-simulate: venv ## how fast the simulator writes, and how alike its log is to the demo log
 	@.venv/bin/python -m benchmarks.simulate
