@@ -81,12 +81,15 @@ def _without_seconds(text: str) -> str:
 
 
 def state(home: Path) -> dict[str, str]:
-    """Content hash of every file that a reader could open; a refused run's report stands under failed/."""
+    """Content hash of every file that a reader could open.
+
+    A refused run's report stands under failed/, and what it cost under usage/.
+    """
     root = Path(load_settings(home=home).artifact_root)
     return {
         path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(root.rglob("*"))
-        if path.is_file() and path.relative_to(root).parts[0] not in ("failed", "locks")
+        if path.is_file() and path.relative_to(root).parts[0] not in ("failed", "locks", "usage")
     }
 
 
