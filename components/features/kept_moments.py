@@ -19,6 +19,7 @@ from components.core.clock import midnight
 from components.core.errors import ArtifactError
 from components.core.hashing import code_sha256, file_sha256, json_sha256
 from components.core.schemas import ITEM_STATISTICS, USER_HISTORY, USER_STATISTICS
+from components.core.shortcut import read_shortcut, write_shortcut
 from components.core.split import TimeSplit
 from components.core.step import StepContext
 from components.core.store import Store
@@ -90,7 +91,7 @@ def _computed(context: StepContext, moments: Sequence[datetime], split: TimeSpli
 
 
 def _read(store: Store, keys: set[str]) -> dict[str, Tables]:
-    state = store.read_json(_STATE) if store.exists(_STATE) else {}
+    state: dict[str, dict[str, str]] = read_shortcut(store, _STATE) or {}
     found: dict[str, Tables] = {}
     for key in keys & set(state):
         try:
@@ -103,7 +104,7 @@ def _read(store: Store, keys: set[str]) -> dict[str, Tables]:
 
 def _keep(store: Store, moments: Mapping[str, Tables], *, already: set[str]) -> None:
     """This run's moments and no others: files first, then the state that names them."""
-    before = store.read_json(_STATE) if store.exists(_STATE) else {}
+    before: dict[str, dict[str, str]] = read_shortcut(store, _STATE) or {}
     state = {key: before[key] for key in already}
     with store.staging() as folder:
         for key, tables in moments.items():
@@ -115,7 +116,7 @@ def _keep(store: Store, moments: Mapping[str, Tables], *, already: set[str]) -> 
                 write_parquet(table, local)
                 state[key][name] = file_sha256(local)
                 store.put_file(local, _path(key, name))
-    store.write_json(_STATE, state)
+    write_shortcut(store, _STATE, state)
     for key in before.keys() - moments.keys():
         store.delete(f"{TABLE}/{key}")
 

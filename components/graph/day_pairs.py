@@ -22,6 +22,7 @@ from components.core.artifact import write_parquet
 from components.core.errors import ArtifactError
 from components.core.hashing import code_sha256, file_sha256, json_sha256
 from components.core.schemas import EVENT_WEIGHTS, TARGET_EVENT_TYPES
+from components.core.shortcut import read_shortcut, write_shortcut
 from components.core.store import Store
 from components.graph.session_pairs import PAIR_KINDS, Ints, Pairs, Positions, SessionEvents, expand
 
@@ -107,7 +108,7 @@ def _keys(events: SessionEvents, days: Sequence[LogDay]) -> list[str]:
 
 
 def _read_state(store: Store) -> list[_Pack]:
-    return [_Pack.model_validate(pack) for pack in store.read_json(_STATE)["packs"]] if store.exists(_STATE) else []
+    return [_Pack.model_validate(pack) for pack in read_shortcut(store, _STATE) or ()]
 
 
 def _read_packs(store: Store, packs: Sequence[_Pack], keys: set[str]) -> dict[str, Mapping[str, Pairs]]:
@@ -146,7 +147,7 @@ def _write(store: Store, others: Sequence[_Pack], of_days: Sequence[Mapping[str,
     rows = {key: (int(start), *size) for key, start, size in zip(keys, starts, sizes, strict=False)}
     packs = [*others, _Pack(path=relative, sha256=sha256, days=rows)]
     with store.lock("table-session_pairs", doing="writing the table 'session_pairs'", timeout_seconds=60):
-        store.write_json(_STATE, {"packs": [pack.model_dump(mode="json") for pack in packs]})
+        write_shortcut(store, _STATE, [pack.model_dump(mode="json") for pack in packs])
 
 
 def _days_of(pairs: Mapping[str, Pairs], bounds: Mapping[str, Ints], first: Positions, day: int) -> dict[str, Pairs]:

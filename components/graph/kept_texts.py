@@ -15,6 +15,7 @@ import scipy.sparse as sp
 from components.core.artifact import write_parquet
 from components.core.errors import ArtifactError
 from components.core.hashing import code_sha256, file_sha256, json_sha256
+from components.core.shortcut import read_shortcut, write_shortcut
 from components.core.store import Store
 from components.graph.similar_texts import text_cosines
 
@@ -28,7 +29,7 @@ def kept_cosines(texts: Sequence[str], *, neighbours: int, store: Store | None) 
         return text_cosines(texts, neighbours=neighbours)
     code = code_sha256(("components.graph.similar_texts", "components.graph.kept_texts", "components.model.ranking"))
     key = json_sha256({"texts": texts, "neighbours": neighbours, "code": code})
-    before = store.read_json(_STATE) if store.exists(_STATE) else {}
+    before = read_shortcut(store, _STATE) or {}
     if before.get("key") == key:
         try:
             table = pq.read_table(store.fetch(before["path"], sha256=before["sha256"]))
@@ -52,6 +53,6 @@ def _keep(cosines: sp.csr_matrix, key: str, store: Store, *, instead_of: str | N
         path = f"{TABLE}/{sha256[:20]}.parquet"
         store.put_file(local, path)
     with store.lock("table-similar_texts", doing="writing the table 'similar_texts'", timeout_seconds=60):
-        store.write_json(_STATE, {"key": key, "path": path, "sha256": sha256})
+        write_shortcut(store, _STATE, {"key": key, "path": path, "sha256": sha256})
     if instead_of is not None and instead_of != path:
         store.delete(instead_of)

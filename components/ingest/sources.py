@@ -80,7 +80,7 @@ def find(location: str, *, setting: str) -> SourceFiles:
     try:
         fs, path = fsspec.core.url_to_fs(location)
         found, what = _local(location) if isinstance(fs, LocalFileSystem) else _remote(fs, path)
-    except (ValueError, ImportError, OSError) as error:
+    except Exception as error:  # each store's driver has exceptions of its own: no credentials, say
         first_line = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         raise SettingsError(
             f"{setting} is {location}, which cannot be reached: {first_line}. "

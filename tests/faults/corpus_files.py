@@ -103,8 +103,8 @@ GONE = (
     _refused(
         "a URI whose package is not installed",
         lambda shop: None,
-        events="s3://shop/events.csv",
-        sees="s3fs",
+        events="gs://shop/events.csv",
+        sees="gcsfs",
     ),
     BrokenInput(
         name="a folder named like a file, with a log in it",

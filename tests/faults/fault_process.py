@@ -193,6 +193,10 @@ def set_clock_back(hours: float) -> None:
     time.time = lambda: real_time() - 3600 * (hours + next(readings))
 
 
+# Tables whose files are found by their hash or made again: nothing is lost with them.
+SHORTCUTS = ("feature_moments", "session_pairs", "similar_texts")
+
+
 def look(request: dict[str, Any]) -> dict[str, Any]:
     """What a reader finds: the latest content of each kind, and all that is half written, by name."""
     settings = load_settings(home=Path(request["home"]))
@@ -211,7 +215,7 @@ def look(request: dict[str, Any]) -> dict[str, Any]:
             _verify(lambda ref=ref: Artifact.open(store, ref.uri, sha256=ref.sha256).verify(), problems)
             content[kind] = ref.sha256
     for state in sorted((root / "tables").glob("*/state.json")):
-        if state.parent.name != "session_pairs":
+        if state.parent.name not in SHORTCUTS:
             table = DayTable(store, state.parent.name)
             _verify(lambda table=table: [store.fetch(p.path, sha256=p.sha256) for p in table.days().values()], problems)
     pointer = read_pointer(store)
