@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import chart_rules
 from metric_servers import Server, free_port, prometheus, pushgateway, query, running, scraped, until
 from needs import program
+from watched_rules import chart_rules
 from watched_shop import LENIENT_RUN, PROJECT, SMALL, command, watch_drift
 
 from components.core.journal import NOT_PROMOTED, last_runs

@@ -115,8 +115,8 @@ def test_what_cannot_be_evaluated_fails_the_run_whatever_its_severity(judge, fra
     assert result.status == "failed"
 
 
-def test_a_range_is_open_below_and_closed_above():
-    rule = Within(column="x", low=0, high=2, sentence="", low_reason="low", high_reason="high")
+def test_a_range_may_be_open_below_and_closed_above():
+    rule = Within(column="x", low=0, strict_low=True, high=2, sentence="", low_reason="low", high_reason="high")
     found = rule.reasons(pd.DataFrame({"x": [0.0, 0.1, 2.0, 2.1, np.nan]}))
     assert {reason: mask.tolist() for reason, mask in found.items()} == {
         "low": [True, False, False, False, False],
