@@ -33,6 +33,13 @@ ITEMS_A_KIND = 10
 DIM = 8
 
 
+@pytest.fixture(autouse=True)
+def _counted_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Feast, once loaded, points every later reader of metrics to a folder of its own."""
+    for name in ("PROMETHEUS_MULTIPROC_DIR", "PROMETHEUS_MULTIPROCESS_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
 def titles() -> list[str]:
     names = [f"{kind.title()} {n}" for kind in KINDS for n in range(ITEMS_A_KIND)]
     names[2] = "<script>document.title='taken'</script> Dairy 2"
