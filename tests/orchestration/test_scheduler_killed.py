@@ -184,7 +184,10 @@ def test_a_backfill_of_past_days_equals_the_days_own_runs_and_deploys_nothing(
     subprocess.run(
         [sys.executable, "-m", "airflow", *command], env=environment, check=True, capture_output=True, timeout=300
     )
-    ended = "SELECT state FROM dag_run WHERE dag_id = 'recommender' AND run_type = 'backfill' AND state IN ('success', 'failed')"
+    ended = (
+        "SELECT state FROM dag_run "
+        "WHERE dag_id = 'recommender' AND run_type = 'backfill' AND state IN ('success', 'failed')"
+    )
     until(lambda: len(rows(shop, ended)) == len(PAST_DAYS), what="the backfill ends", settings=shop)
     failures = [entry for run in last_runs(store, count=len(PAST_DAYS)) for entry in run if entry.state == "failed"]
     assert [state for (state,) in rows(shop, ended)] == ["success"] * len(PAST_DAYS), failures

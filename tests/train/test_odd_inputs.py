@@ -118,9 +118,7 @@ def test_half_precision_without_a_gpu_is_refused(tmp_path: Path) -> None:
 
 
 def test_ratings_are_not_learnt_from_a_log_without_them(tmp_path: Path) -> None:
-    with pytest.raises(
-        SettingsError, match=r"^train\.loss is 'mse', which learns from explicit ratings, and a"
-    ):
+    with pytest.raises(SettingsError, match=r"^train\.loss is 'mse', which learns from explicit ratings, and a"):
         made_from(tmp_path, random_log(), CATALOG, loss="mse")
 
 
