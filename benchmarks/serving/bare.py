@@ -20,8 +20,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-os.environ["OMP_NUM_THREADS"] = "1"
-
 import numpy as np
 import torch
 import uvicorn
