@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("components", "dags", "feature_repo", "serving")
 BIN = Path(sys.executable).parent
+STEPS = ("ingest", "validate", "features", "graph", "train", "evaluate", "deploy", "monitor")
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
@@ -69,20 +69,17 @@ def test_settings_alone_read_the_environment() -> None:
     assert found - allowed == set()
 
 
-def test_the_commands_load_nothing_heavy() -> None:
-    heavy = ("airflow", "bentoml", "dgl", "duckdb", "feast", "great_expectations", "mlflow", "pandas", "torch")
-    code = f"import sys, components.cli; print([name for name in {heavy!r} if name in sys.modules])"
-    assert run(sys.executable, "-c", code).stdout.strip() == "[]"
+HEAVY = ("airflow", "bentoml", "dgl", "duckdb", "feast", "great_expectations", "mlflow", "pandas", "scipy", "torch")
+# What a help page loads is counted, since how long it takes is the machine's: some 600 modules today, pandas alone 800.
+MOST_MODULES = 1_000
 
 
-@pytest.mark.parametrize(
-    "module", ["components.cli", *(f"components.{name}" for name in ("ingest", "train", "deploy"))]
-)
-def test_help_takes_less_than_a_second_of_cpu(module: str) -> None:
-    before = os.times()
-    done = run(sys.executable, "-m", module, "--help")
-    after = os.times()
-    assert done.returncode == 0
+@pytest.mark.parametrize("module", ["components.cli", *(f"components.{name}" for name in STEPS)])
+def test_a_help_page_loads_nothing_heavy(module: str) -> None:
+    done = run(sys.executable, "-X", "importtime", "-m", module, "--help")
+    assert done.returncode == 0, done.stderr
     assert "Usage" in done.stdout
-    seconds = after.children_user + after.children_system - before.children_user - before.children_system
-    assert seconds < 1
+    loaded = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "components.core.settings" in loaded
+    assert sorted(loaded.intersection(HEAVY)) == []
+    assert len(loaded) < MOST_MODULES
