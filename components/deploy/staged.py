@@ -135,6 +135,13 @@ def abort(settings: Settings, rollout: Rollout, reason: str) -> None:
         logger.exception("The registry's aliases do not follow the rollback. Set them by hand.")
 
 
+def refuse(settings: Settings, rollout_id: str) -> str:
+    """A person does not want the challenger in production: it goes, and is barred. Returns one sentence."""
+    rollout = _running(Store(settings.artifact_root), rollout_id)
+    abort(settings, rollout, "it was not approved for production")
+    return f"bundle {rollout.challenger.sha256[:12]} was not approved, and goes"
+
+
 def leave(settings: Settings, rollout: Rollout, reason: str) -> None:
     """End a rollout that found nothing wrong and not enough right. In 'watch' the challenger stays in production."""
     store = Store(settings.artifact_root)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from airflow.sdk import DAG, PokeReturnValue, XComArg, get_current_context, task
+from airflow.sdk import DAG, PokeReturnValue, TriggerRule, XComArg, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from components.core.errors import StopError
@@ -58,11 +58,13 @@ def rollout_stages() -> None:
         before >> waiting
         before = waiting
     if settings.rollout.approval:
-        approval = _approval(rollout_id)
+        approval = _approval(settings)
         before >> approval
         before = approval
     production = _production(rollout_id, settings)
     before >> production
+    if settings.rollout.approval:
+        production >> _send_away(settings)
     if settings.rollout.watch_seconds:
         production >> _stage("watch", len(names), rollout_id, settings)
 
@@ -128,7 +130,7 @@ def look_once(name: str, number: int, rollout_id: str) -> bool:
     return True
 
 
-def _approval(rollout_id: XComArg) -> Any:
+def _approval(settings: Settings) -> Any:
     from airflow.providers.standard.operators.hitl import ApprovalOperator
 
     return ApprovalOperator(
@@ -136,7 +138,25 @@ def _approval(rollout_id: XComArg) -> Any:
         subject="May the challenger go to production?",
         body="Its report: deploy/rollouts/{{ ti.xcom_pull(task_ids='begin') }}.html in the artifact store.",
         defaults=None,
+        # Tried again as any task, but with no time limit: a person answers when they do.
+        **{**task_arguments(settings), "execution_timeout": None},
     )
+
+
+def _send_away(settings: Settings) -> Any:
+    """Where approval is refused Airflow skips production: nobody may be left with the challenger then."""
+
+    @task(task_id="send_away", trigger_rule=TriggerRule.ALL_SKIPPED, **task_arguments(settings))
+    def send_away() -> str:
+        from components.deploy import staged
+
+        # Pulled, not passed: with `begin` itself upstream, not all of them would be skipped.
+        rollout_id = get_current_context()["ti"].xcom_pull(task_ids="begin")
+        if rollout_id is None:
+            raise AirflowSkipException("There was nothing to approve.")
+        return _noted("send_away", lambda: staged.refuse(load_settings(), rollout_id), str)
+
+    return send_away()
 
 
 def _production(rollout_id: XComArg, settings: Settings) -> Any:

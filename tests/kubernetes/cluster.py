@@ -1,5 +1,6 @@
-"""What a cluster would do with our DAG, without a cluster: `python cluster.py FILE` runs the DAG `recommender` in mode
-'kubernetes', and each pod that Airflow would ask for is run as a process, from the rendered request and nothing else.
+"""What a cluster would do with our DAGs, without a cluster: `python cluster.py FILE` runs `recommender` and then
+`monitoring` in mode 'kubernetes', and each pod that Airflow would ask for is run as a process, from the rendered
+request and nothing else.
 
 A pod's process gets the request's own command, arguments and environment (ConfigMaps and Secrets from FILE), and a
 folder of its own for each volume, empty at its start and deleted at its end, so that pods share no disk. FILE is JSON:
@@ -67,6 +68,7 @@ def run_pod(operator: Any, context: Any, cluster: dict[str, Any]) -> dict[str, A
     variables |= {name: os.environ[name] for name in ("PYTHONPATH", "OMP_NUM_THREADS") if name in os.environ}
     done = subprocess.run(command, env=variables, cwd=root, capture_output=True, text=True, check=False)
     entry = {
+        "dag": operator.dag_id,
         "task": operator.task_id,
         "returncode": done.returncode,
         "output": (done.stdout + done.stderr)[-4000:],
@@ -101,9 +103,11 @@ def main() -> None:
     bag = DagBag(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
     if bag.import_errors:
         sys.exit(str(bag.import_errors))
-    run = bag.dags["recommender"].test(logical_date=None)
-    states = {ti.task_id: str(ti.state) for ti in run.get_task_instances()}
-    Path(cluster["states"]).write_text(json.dumps({"run": str(run.state), "tasks": states}))
+    states = {}
+    for name in ("recommender", "monitoring"):
+        run = bag.dags[name].test(logical_date=None)
+        states[name] = {"run": str(run.state), **{ti.task_id: str(ti.state) for ti in run.get_task_instances()}}
+    Path(cluster["states"]).write_text(json.dumps(states))
 
 
 if __name__ == "__main__":

@@ -193,10 +193,10 @@ def upload_world(bucket: services.Bucket, world: Path) -> None:
 def test_each_step_is_a_pod_that_runs_through_with_no_disk_but_its_own(cluster: Cluster) -> None:
     assert cluster.done.returncode == 0, cluster.done.stdout[-3000:] + cluster.done.stderr[-3000:]
     states = json.loads((cluster.folder / "states.json").read_text())
-    assert states["run"] == "success", [pod["output"] for pod in cluster.pods if pod["returncode"]]
-    assert [pod["task"] for pod in cluster.pods if pod["returncode"] == 0] != []
-    assert {pod["task"] for pod in cluster.pods} == set(PIPELINE)
-    assert states["tasks"]["deploy"] == "success"
+    for dag, steps in (("recommender", PIPELINE), ("monitoring", ("ingest", "validate", "monitor"))):
+        assert states[dag]["run"] == "success", [pod["output"] for pod in cluster.pods if pod["returncode"]]
+        assert sorted(pod["task"] for pod in cluster.pods if pod["dag"] == dag) == sorted(steps)
+    assert states["recommender"]["deploy"] == "success"
     for pod in cluster.pods:
         assert pod["written_to_image"] == [], pod["task"]
         assert pod["gpus"] == ("1" if pod["task"] == "train" else None)
@@ -207,6 +207,14 @@ def test_the_pointer_in_the_bucket_names_the_bundle_that_the_gate_promoted(clust
     pointer = cluster.json("deploy/pointer.json")
     assert pointer["bundle"] == cluster.json("bundle/latest.json")
     assert pointer["bundle"]["uri"].startswith(f"{cluster.bucket.uri}/artifacts/my-shop/bundle/")
+
+
+def test_the_monitor_reads_the_live_bundle_from_the_bucket_and_leaves_its_page_there(cluster: Cluster) -> None:
+    [monitor] = [pod for pod in cluster.pods if pod["task"] == "monitor"]
+    manifest = cluster.json(f"{cluster.json('monitoring/latest.json')['uri'].split('/my-shop/')[1]}/manifest.json")
+    assert manifest["summary"] in " ".join(monitor["output"].split())
+    assert manifest["statistics"]["bundle"] == cluster.json("deploy/pointer.json")["bundle"]["sha256"]
+    assert {"drift.json", "drift.html"} <= {file["path"] for file in manifest["files"]}
 
 
 def test_airflow_and_feast_keep_their_books_in_postgresql_and_users_are_in_redis(cluster: Cluster) -> None:
@@ -268,7 +276,7 @@ def test_bucket_databases_and_redis_are_restored_by_the_documented_commands(clus
     run_block(put_back, environment=environment, folder=tmp_path, instead=instead)
     assert cluster.json("deploy/pointer.json") == pointer
     with psycopg.connect(cluster.airflow_url) as connection:
-        assert connection.execute("SELECT count(*) FROM dag_run").fetchone() == (1,)
+        assert connection.execute("SELECT count(*) FROM dag_run").fetchone() == (2,)
     (tmp_path / "service").mkdir()
     with service(cluster, tmp_path / "service") as port:
         status, answer = ask(port, "POST", "/recommend", {"user_id": user, "k": 5})

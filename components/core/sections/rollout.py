@@ -32,7 +32,8 @@ class RolloutSettings(Section):
     watch_share: CanaryShare = 0.1
     """Share of users who stay on the old bundle meanwhile, to compare with."""
     poll_seconds: float = Field(default=60, gt=0)
-    """How often the DAG looks at what the service has seen."""
+    """How often the DAG looks at what the service has seen. No fewer than 10 under Airflow's scheduler, which takes a
+    task for lost, and tries it again, that is due before it was told that the last look has ended."""
     observe_seconds: float = Field(default=2, gt=0)
     """How often a worker of the service writes what it has seen, while a rollout runs."""
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
