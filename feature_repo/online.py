@@ -22,7 +22,7 @@ from components.core.schemas import USER_HISTORY, USER_STATISTICS
 from components.core.settings import Settings
 from feature_repo.layout import FeastHome
 from feature_repo.online_rows import RowReader, UserRows, decode, open_rows
-from feature_repo.stored_lists import StoredStrings, stored_floats
+from feature_repo.stored_values import StoredStrings, stored_floats, stored_number
 
 USERS_A_READ = 500
 DAY = timedelta(days=1)
@@ -34,7 +34,10 @@ VIEWS = {
 SCALAR_STATISTICS: tuple[str, ...] = tuple(
     name for name in VIEWS["user_statistics"] if not pa.types.is_list(USER_STATISTICS.field(name).type)
 )
-SERVED = {"user_history": ("history_items", "history_weights", "history_ages_days"), "user_statistics": SCALAR_STATISTICS}
+SERVED = {
+    "user_history": ("history_items", "history_weights", "history_ages_days"),
+    "user_statistics": SCALAR_STATISTICS,
+}
 """What a recommendation needs: half of the columns, and half of what reading costs."""
 
 
@@ -131,7 +134,7 @@ def _user_features(user_id: str, rows: UserRows, now: datetime) -> UserFeatures 
     event_timestamp = datetime.fromtimestamp(event_seconds, UTC)
     # Never younger than they were: a clock behind the snapshot must not make ages negative.
     elapsed_days = max(now - event_timestamp, timedelta(0)) / DAY
-    statistics = {name: decode(known[name]) if name in known else None for name in SCALAR_STATISTICS}
+    statistics = {name: stored_number(known[name], decode) if name in known else None for name in SCALAR_STATISTICS}
     if statistics["recency_days"] is not None:
         statistics["recency_days"] += elapsed_days
     return UserFeatures(

@@ -71,10 +71,11 @@ class SqliteRows:
     def read(self, user_ids: Sequence[str]) -> list[UserRows]:
         keys = [entity_key(user_id) for user_id in user_ids]
         marks = ",".join("?" * len(keys))
-        # "+ 0" takes the column's type away, and with it the converter to local time.
+        # "+ 0" takes the column's type away, and with it the converter to local time. "+" before a column keeps one
+        # search for a user, where SQLite would make one for each name.
         query = " UNION ALL ".join(
             f"SELECT {number}, entity_key, feature_name, value, event_ts + 0 FROM {table} "  # noqa: S608 (our own names)
-            f"WHERE entity_key IN ({marks}) AND feature_name IN ({names})"
+            f"WHERE entity_key IN ({marks}) AND +feature_name IN ({names})"
             for number, (table, names) in enumerate(zip(self._tables, self._names, strict=True))
         )
         found: dict[bytes, UserRows] = {key: {} for key in keys}

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import torch
 
@@ -216,7 +217,8 @@ class Bench:
             user = reader.read(user_id, now=now)
             if user is None:
                 continue
-            rows = [row for row in zip(user.items, user.weights, user.ages_days, strict=True) if row[0] in index]
+            weights, ages = (np.asarray(column).tolist() for column in (user.weights, user.ages_days))
+            rows = [row for row in zip(user.items, weights, ages, strict=True) if row[0] in index]
             if rows and len(known) < count:
                 items, weights, ages = (list(column) for column in zip(*rows, strict=True))
                 age = min(ages)

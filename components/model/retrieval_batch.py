@@ -35,7 +35,7 @@ Bools = npt.NDArray[np.bool_]
 List = tuple[Ints, Floats]
 
 _POPULAR = 256  # the first places are columns, whether led to or not
-_BLOCK_BYTES = 2**21  # of one dense block
+_BLOCK_BYTES = 2**22  # of one dense block
 _GROUPS = 256  # strided groups of columns, whose maxima say what a great q is
 _MOST_EXPONENT = 60.0  # of exp(static / w_filter), so that float32 holds every q
 _LEAST = np.float32(1e-37)  # a q below this is of a column that may not be listed
@@ -90,11 +90,13 @@ class BatchRetrieval:
         self._values = {
             name: slice(*both) for name, *both in zip(tables.affinities, starts[:-1], starts[1:], strict=True)
         }
-        self._prior_V: Floats = np.concatenate([*priors, np.zeros(0, np.float32)])
+        prior_V: Floats = np.concatenate([*priors, np.zeros(0, np.float32)])
+        self._over_prior_V: Floats = np.float32(1 / AFFINITY_PRIOR) / prior_V
         self._weight_V: Floats = np.zeros(starts[-1], np.float32)
         for name, values in self._values.items():
             self._weight_V[values] = tables.scorer.weights.terms[f"affinity_{name}"]
-            self._weight_V[values.start + UNKNOWN] = 0  # an unknown value says nothing
+            # An unknown value says nothing.
+            self._weight_V[values.start + UNKNOWN] = self._over_prior_V[values.start + UNKNOWN] = 0
         value_AI = [tables.codes[name] + np.int32(values.start) for name, values in self._values.items()]
         self._value_AW = [value_I[self._items_W] for value_I in value_AI]
         self._value_IA: Slots = np.column_stack(value_AI) if value_AI else np.zeros((tables.num_items, 0), np.int32)
@@ -161,19 +163,22 @@ class BatchRetrieval:
         )
 
     def _lifts(self, starts_B: Ints, items_N: Ints, strengths_N: Floats, user_N: Ints) -> Floats:
-        """As of one user, log(share / prior) times its weight, the values of all attributes side by side."""
+        """As of one user, the values of all attributes side by side: their weights times
+
+            log(share / prior) = log(A / (total + A)) + log(count / (A prior) + 1)
+
+        with A = AFFINITY_PRIOR. The second part is 0 for every value that a history lacks."""
         num_users = len(starts_B) - 1
         total_B = np.bincount(user_N, weights=strengths_N, minlength=num_users)
-        # Of every value that a history lacks it is the same.
         lacking_B = np.log(AFFINITY_PRIOR / (total_B + AFFINITY_PRIOR)).astype(np.float32)
         lift_BV = lacking_B[:, None] * self._weight_V
         values_NA = self._value_IA.take(items_N, axis=0)
         at = (user_N[:, None] * len(self._weight_V) + values_NA).ravel()
         counts = np.bincount(at, weights=np.repeat(strengths_N, values_NA.shape[1]), minlength=lift_BV.size).take(at)
-        values, prior_V = values_NA.ravel(), self._prior_V
-        share = counts.astype(np.float32) + AFFINITY_PRIOR * prior_V.take(values)
-        share /= np.repeat((total_B + AFFINITY_PRIOR).astype(np.float32).take(user_N), values_NA.shape[1])
-        lift_BV.ravel()[at] = np.log(share / prior_V.take(values)) * self._weight_V.take(values)
+        values = values_NA.ravel()
+        over_prior = counts.astype(np.float32) * self._over_prior_V.take(values)
+        lift = np.repeat(lacking_B.take(user_N), values_NA.shape[1]) + np.log(over_prior + np.float32(1))
+        lift_BV.ravel()[at] = lift * self._weight_V.take(values)
         return lift_BV
 
     def _ranked(self, block: _Block, room: _Room, rise_W: Floats, outside: float, k: int) -> Iterator[List | None]:
@@ -186,7 +191,7 @@ class BatchRetrieval:
         np.multiply(ratio_BW, rise_W, out=q_BW)
         own_N = self._column_I[block.items_N]
         q_BW[block.user_N[own_N >= 0], own_N[own_N >= 0]] = 0
-        user_C, column_C = room.where(q_BW, _kth_of_groups(q_BW, 4 * k))
+        user_C, column_C = room.where(q_BW, _kth_of_groups(q_BW, 2 * k))
         total_C = self._partial(block, ratio_BW, user_C, column_C) + self._similarity(block, user_C, column_C)
         floor_B = _kth(user_C, total_C, num_users, k)
         reach_B = block.reach_similarity_B + block.reach_affinities_B
@@ -231,7 +236,11 @@ class _Pulls:
     def __init__(self, indptr: Ints, columns_E: Slots, values_E: Floats, *, num_columns: int) -> None:
         self._rows = _rows(indptr, columns_E, values_E, num_columns=num_columns)
         # MKL adds up in a dense row, at less than half the cost of scipy's sparse one; not every processor has it.
-        self._rows_torch = _csr(self._rows) if torch.backends.mkl.is_available() else None
+        self._rows_torch: torch.Tensor | None = None
+        if torch.backends.mkl.is_available():  # type: ignore[no-untyped-call]
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")  # said once
+                self._rows_torch = _csr(self._rows)
 
     def of(self, starts_B: Ints, items_N: Ints, strengths_N: Floats, *, out: Floats) -> None:
         left = _rows(starts_B, items_N, strengths_N, num_columns=self._rows.shape[0])
@@ -274,16 +283,13 @@ def _rows(starts: Ints, columns: Ints | Slots, values: Floats, *, num_columns: i
 
 
 def _csr(matrix: sp.csr_matrix) -> torch.Tensor:
-    parts = (torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        return torch.sparse_csr_tensor(*parts, size=matrix.shape, check_invariants=False)
+    indptr, indices, values = (torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data))
+    return torch.sparse_csr_tensor(indptr, indices, values, size=matrix.shape, check_invariants=False)
 
 
 def _lowered(floor_B: Floats, by_B: Floats) -> Floats:
     """What an item needs without a part that adds `by_B` at most."""
-    needed_B: Floats = floor_B - by_B - np.float32(ROUNDING) * np.maximum(np.float32(1), np.abs(floor_B))
-    return needed_B
+    return (floor_B - by_B - ROUNDING * np.maximum(1.0, np.abs(floor_B))).astype(np.float32)
 
 
 def _kth_of_groups(q_BW: Floats, k: int) -> Floats:

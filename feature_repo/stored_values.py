@@ -1,20 +1,23 @@
-"""Lists as Feast's online store holds them, read without a Python object for each element.
+"""Values as Feast's online store holds them, read without a Python object for each element of a list.
 
-A stored list is a protobuf message `feast.types.Value` around the elements: floats lie packed in the machine's own order,
-strings as records of a tag, a length and the text. What is laid out otherwise is left to protobuf's own reader.
+A value is a protobuf message `feast.types.Value`. A list in it is a message too: floats lie packed, least byte first;
+strings are records of a tag, a length and the text. What is laid out otherwise is left to protobuf's own reader.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
+DOUBLE_TAG = 0x29  # field 5, double_val
 STRINGS_TAG = b"\x62"  # field 12 of a Value, string_list_val
-FLOATS_TAG = b"\x8a\x01"  # field 17, float_list_val
+FLOATS_TAG = b"\x82\x01"  # field 16, float_list_val
 RECORD_TAG = b"\x0a"  # field 1 of either: one string, or all floats
+DOUBLE_BYTES = 9
 ONE_BYTE = 128  # lengths below it take one byte
 
 Offsets = npt.NDArray[np.int64]
@@ -68,6 +71,13 @@ def stored_floats(value: bytes, decode: Decode) -> npt.NDArray[np.float32]:
     inner = _within(value, FLOATS_TAG)
     packed = None if inner is None else _within(inner, RECORD_TAG)
     return np.array(decode(value) or [], np.float32) if packed is None else np.frombuffer(packed, "<f4")
+
+
+def stored_number(value: bytes, decode: Decode) -> Any:
+    """As `decode`; most statistics are doubles, which are read in a fifth of its time."""
+    if len(value) == DOUBLE_BYTES and value[0] == DOUBLE_TAG:
+        return struct.unpack_from("<d", value, 1)[0]
+    return decode(value)
 
 
 def record(text: str) -> bytes:
