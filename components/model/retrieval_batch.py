@@ -3,7 +3,7 @@
 Few items are ever led to by a history: those that some filter row names. With the most popular items they are the
 columns that a list is chosen from. One sparse product says how far every user's history leads to every column, and
 
-    q_uc = (pull_uc / rms_u + floor) exp(static_c / w_filter)
+    q_uc = (pull_uc + floor · rms_u) exp(static_c / w_filter)
 
 orders a user's columns as filter and static do together, without a logarithm for each. The columns of the greatest q
 are scored whole; the k-th best of them is a floor, which says how great a q has to be for affinities and similarity to
@@ -38,6 +38,7 @@ _POPULAR = 256  # the first places are columns, whether led to or not
 _BLOCK_BYTES = 2**22  # of one dense block
 _GROUPS = 256  # strided groups of columns, whose maxima say what a great q is
 _MOST_EXPONENT = 60.0  # of exp(static / w_filter), so that float32 holds every q
+_LEAST_RMS = np.float32(1e-6)  # of pulls; below it q might leave what float32 holds
 _LEAST = np.float32(1e-37)  # a q below this is of a column that may not be listed
 
 
@@ -183,24 +184,25 @@ class BatchRetrieval:
 
     def _ranked(self, block: _Block, room: _Room, rise_W: Floats, outside: float, k: int) -> Iterator[List | None]:
         num_users = len(block.users_BD)
-        ratio_BW, q_BW = room.ratio[:num_users], room.q[:num_users]
-        self._pulls.of(block.starts_B, block.items_N, block.strengths_N, out=ratio_BW)
-        rms_B = np.sqrt(np.vecdot(ratio_BW, ratio_BW) / np.float32(self._tables.num_items))
-        ratio_BW *= (np.float32(1) / np.maximum(rms_B, np.float32(1e-12)))[:, None]
-        ratio_BW += np.float32(FILTER_FLOOR)
-        np.multiply(ratio_BW, rise_W, out=q_BW)
+        pull_BW, q_BW = room.pull[:num_users], room.q[:num_users]
+        self._pulls.of(block.starts_B, block.items_N, block.strengths_N, out=pull_BW)
+        rms_B = np.sqrt(np.vecdot(pull_BW, pull_BW) / np.float32(self._tables.num_items))
+        is_measurable_B = (rms_B == 0) | (rms_B > _LEAST_RMS)
+        rms_B[rms_B == 0] = 1  # nothing is led to: by whatever it is divided
+        np.add(pull_BW, (np.float32(FILTER_FLOOR) * rms_B)[:, None], out=q_BW)
+        q_BW *= rise_W
         own_N = self._column_I[block.items_N]
         q_BW[block.user_N[own_N >= 0], own_N[own_N >= 0]] = 0
         user_C, column_C = room.where(q_BW, _kth_of_groups(q_BW, 2 * k))
-        total_C = self._partial(block, ratio_BW, user_C, column_C) + self._similarity(block, user_C, column_C)
+        total_C = self._partial(block, pull_BW, rms_B, user_C, column_C) + self._similarity(block, user_C, column_C)
         floor_B = _kth(user_C, total_C, num_users, k)
         reach_B = block.reach_similarity_B + block.reach_affinities_B
-        user_C, column_C = room.where(q_BW, self._q_of(_lowered(floor_B, reach_B)))
-        total_C = self._partial(block, ratio_BW, user_C, column_C)
+        user_C, column_C = room.where(q_BW, self._q_of(_lowered(floor_B, reach_B)) * rms_B)
+        total_C = self._partial(block, pull_BW, rms_B, user_C, column_C)
         stays_C = total_C >= _lowered(floor_B, block.reach_similarity_B)[user_C]
         user_C, column_C, total_C = user_C[stays_C], column_C[stays_C], total_C[stays_C]
         total_C += self._similarity(block, user_C, column_C)
-        is_whole_B = (floor_B > -np.inf) & (np.float32(outside) < _lowered(floor_B, reach_B))
+        is_whole_B = is_measurable_B & (floor_B > -np.inf) & (np.float32(outside) < _lowered(floor_B, reach_B))
         items_C = self._items_W[column_C]
         order = np.lexsort((items_C, -total_C, user_C))
         items_C, total_C = items_C[order], total_C[order]
@@ -209,13 +211,16 @@ class BatchRetrieval:
             yield (items_C[first : first + k], total_C[first : first + k]) if is_whole else None
 
     def _q_of(self, needed_B: Floats) -> Floats:
-        """The q of a column of which filter and static say so much."""
+        """The q, over the rms, of a column of which filter and static say so much."""
         exponent_B = (needed_B.astype(np.float64) - self._greatest) / self._weight + LOG_FLOOR
         return np.exp(exponent_B.clip(max=_MOST_EXPONENT)).astype(np.float32)
 
-    def _partial(self, block: _Block, ratio_BW: Floats, user_C: Ints, column_C: Ints) -> Floats:
+    def _partial(self, block: _Block, pull_BW: Floats, rms_B: Floats, user_C: Ints, column_C: Ints) -> Floats:
         """Scores without the similarity."""
-        total_C = np.log(ratio_BW.take(user_C * ratio_BW.shape[1] + column_C))
+        total_C = pull_BW.take(user_C * pull_BW.shape[1] + column_C)
+        total_C /= rms_B.take(user_C)
+        total_C += np.float32(FILTER_FLOOR)
+        np.log(total_C, out=total_C)
         total_C -= np.float32(LOG_FLOOR)
         total_C *= self._tables.filter_weight
         total_C += self._static_W.take(column_C)
@@ -255,8 +260,7 @@ class _Pulls:
 class _Room:
     """Dense blocks, used again by one block of users after the other."""
 
-    ratio: Floats
-    """pull / rms + floor."""
+    pull: Floats
     q: Floats
     is_great: Bools
 
