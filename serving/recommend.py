@@ -301,8 +301,13 @@ def new_list_id() -> str:
 
 
 def give_back_memory() -> None:
-    """Return to the system what loading a bundle took for a while: the C library and Arrow would keep it."""
+    """Return to the system what loading a bundle took for a while: the C library and Arrow would keep it.
+
+    What stays is set aside from the garbage collector, which would walk through the whole catalogue again and again
+    while a batch is answered. The next call looks at all of it once more."""
+    gc.unfreeze()
     gc.collect()
+    gc.freeze()
     pa.default_memory_pool().release_unused()
     with contextlib.suppress(OSError, AttributeError):  # another C library than glibc has no such call
         ctypes.CDLL(None).malloc_trim(0)
