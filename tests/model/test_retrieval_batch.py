@@ -97,8 +97,25 @@ def test_seen_items_and_rules_are_ranked_as_ever() -> None:
 
 
 def test_a_limited_run_is_limited_for_a_batch_too() -> None:
+    far = {"similarity": 0.5, "filter": 0.2, "popularity": 0.5}
+    lost = 0
     for seed in range(3):
-        assert_same(*both(Retrieval(random_scorer(seed, flat=True), run_limit=600), many(seed))[:2])
+        scorer = random_scorer(seed)
+        scorer = scorer.with_weights(dataclasses.replace(scorer.weights, terms=far))
+        found, one_by_one, _ = both(Retrieval(scorer, run_limit=20), many(seed), k=5)
+        assert_same(found, one_by_one)
+        exact = both(Retrieval(scorer), many(seed), k=5)[0]
+        lost += sum(one[0].tolist() != other[0].tolist() for one, other in zip(found, exact, strict=True))
+    assert lost > 0
+
+
+def test_equal_scores_go_to_the_lower_item() -> None:
+    scorer = random_scorer(5)
+    alike = dataclasses.replace(scorer.weights, terms={"filter": 0.8, "popularity": 1.0})
+    found, one_by_one, alone = both(Retrieval(scorer.with_weights(alike)), many(5, [0, 2, 0]), k=300)
+    assert alone == 0
+    assert len(set(found[0][1].tolist())) < 250
+    assert_same(found, one_by_one)
 
 
 @pytest.mark.parametrize(
