@@ -22,6 +22,7 @@ from components.core.schemas import USER_HISTORY, USER_STATISTICS
 from components.core.settings import Settings
 from feature_repo.layout import FeastHome
 from feature_repo.online_rows import RowReader, UserRows, decode, open_rows
+from feature_repo.stored_values import StoredStrings, stored_floats, stored_number
 
 USERS_A_READ = 500
 DAY = timedelta(days=1)
@@ -33,6 +34,11 @@ VIEWS = {
 SCALAR_STATISTICS: tuple[str, ...] = tuple(
     name for name in VIEWS["user_statistics"] if not pa.types.is_list(USER_STATISTICS.field(name).type)
 )
+SERVED = {
+    "user_history": ("history_items", "history_weights", "history_ages_days"),
+    "user_statistics": SCALAR_STATISTICS,
+}
+"""What a recommendation needs: half of the columns, and half of what reading costs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +54,8 @@ class UserFeatures:
     statistics: Mapping[str, float | None]
     """The scalar columns of USER_STATISTICS; None where a user has no such figure."""
     others: Mapping[str, bytes]
-    """The other columns as they are stored: who asks for one of the next three pays for it."""
+    """The columns as they are stored: who asks for one of the next three pays for it. They are empty where the reader
+    was not opened for them."""
 
     @cached_property
     def recent_items(self) -> Sequence[str]:
@@ -67,8 +74,10 @@ class UserFeatures:
 class OnlineFeatures:
     """Reads the online store of one shop. Safe to share between threads."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, views: Mapping[str, Sequence[str]] = VIEWS) -> None:
+        """`views`: the columns to read, at least those of `SERVED`."""
         self.home = FeastHome.of(settings)
+        self._views = views
         self._lock = threading.Lock()
         self._opened: RowReader | None = None
         self._opened_file: int | None = None
@@ -107,7 +116,7 @@ class OnlineFeatures:
         inode = self.home.online_file_id()
         with self._lock:
             if self._opened is None or inode != self._opened_file:
-                self._opened = open_rows(self.home, VIEWS)
+                self._opened = open_rows(self.home, self._views)
                 self._opened_file = inode
             return self._opened
 
@@ -125,15 +134,15 @@ def _user_features(user_id: str, rows: UserRows, now: datetime) -> UserFeatures 
     event_timestamp = datetime.fromtimestamp(event_seconds, UTC)
     # Never younger than they were: a clock behind the snapshot must not make ages negative.
     elapsed_days = max(now - event_timestamp, timedelta(0)) / DAY
-    statistics = {name: decode(known[name]) if name in known else None for name in SCALAR_STATISTICS}
+    statistics = {name: stored_number(known[name], decode) if name in known else None for name in SCALAR_STATISTICS}
     if statistics["recency_days"] is not None:
         statistics["recency_days"] += elapsed_days
     return UserFeatures(
         user_id=user_id,
         event_timestamp=event_timestamp,
-        history_items=_list(history, "history_items"),
-        history_weights=np.array(_list(history, "history_weights"), np.float32),
-        history_ages_days=np.array(_list(history, "history_ages_days"), np.float32) + np.float32(elapsed_days),
+        history_items=StoredStrings(history.get("history_items", b""), decode),
+        history_weights=stored_floats(history.get("history_weights", b""), decode),
+        history_ages_days=stored_floats(history.get("history_ages_days", b""), decode) + np.float32(elapsed_days),
         statistics=statistics,
         others={**known, **history},
     )

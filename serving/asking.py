@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -15,6 +16,7 @@ from serving.recommend import Recommender, new_list_id
 from serving.schemas import BatchRequest, ListConditions, RecommendAnswer, RecommendRequest
 from serving.served_log import ServedList
 from serving.state import ServiceState
+from serving.written import Written
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +57,7 @@ class Asking:
         self._log(request, [user_id], [answer])
         return answer
 
-    def many(self, request: BatchRequest) -> list[RecommendAnswer]:
+    def many(self, request: BatchRequest) -> list[Written]:
         """One list a user, in the order asked; users of an arm are answered together."""
         most = self._state.settings.serve.max_batch_users
         if len(request.user_ids) > most:
@@ -66,7 +68,7 @@ class Asking:
         for place, user_id in enumerate(request.user_ids):
             recommender = self._state.route(user_id).recommender
             groups.setdefault(id(recommender), (recommender, []))[1].append(place)
-        answers: dict[int, RecommendAnswer] = {}
+        answers: dict[int, Written] = {}
         for recommender, places in groups.values():
             try:
                 found = self._group(recommender, request, places, fresh, missing)
@@ -93,7 +95,7 @@ class Asking:
         places: Sequence[int],
         fresh: Sequence[Sequence[FreshEvent]],
         missing: list[str],
-    ) -> list[RecommendAnswer]:
+    ) -> list[Written]:
         users = self._users([request.user_ids[place] for place in places], recommender.clock(), missing)
         return recommender.recommend_many(request, users, fresh=[fresh[place] for place in places], degraded=missing)
 
@@ -119,23 +121,32 @@ class Asking:
             metrics.FALLBACKS.labels("fresh_store").inc(len(user_ids))
             return [()] * len(user_ids)
 
-    def _count(self, answers: Sequence[RecommendAnswer], *, has_user: bool) -> None:
+    def _count(self, answers: Sequence[RecommendAnswer | Written], *, has_user: bool) -> None:
+        # Counted together first: a counter's lock is most of what counting costs.
+        lists = Counter((answer.source, answer.bundle[:12]) for answer in answers)
+        for labels, count in lists.items():
+            metrics.RECOMMENDATIONS.labels(*labels).inc(count)
+        if has_user and (count := sum(answer.source == "popularity" and not answer.degraded for answer in answers)):
+            metrics.FALLBACKS.labels("unknown_user").inc(count)
+        if count := sum(not answer.items for answer in answers):
+            metrics.EMPTY_LISTS.inc(count)
         for answer in answers:
-            metrics.RECOMMENDATIONS.labels(answer.source, answer.bundle[:12]).inc()
-            if has_user and answer.source == "popularity" and not answer.degraded:
-                metrics.FALLBACKS.labels("unknown_user").inc()
-            if not answer.items:
-                metrics.EMPTY_LISTS.inc()
             if answer.feature_age_seconds is not None:
                 metrics.FEATURE_AGE.observe(answer.feature_age_seconds)
 
-    def _log(self, request: ListConditions, user_ids: Sequence[str | None], answers: Sequence[RecommendAnswer]) -> None:
+    def _log(
+        self, request: ListConditions, user_ids: Sequence[str | None], answers: Sequence[RecommendAnswer | Written]
+    ) -> None:
         served = self._behaviour.served
         for user_id, answer in zip(user_ids, answers, strict=True):
             if not served.chooses(answer.list_id):
                 continue
             routed = self._state.route(user_id)
-            item_ids = [item.item_id for item in answer.items]
+            items = (
+                [(item.item_id, item.score) for item in answer.items]
+                if isinstance(answer, RecommendAnswer)
+                else list(answer.items)
+            )
             served.offer(
                 ServedList(
                     list_id=answer.list_id,
@@ -144,11 +155,11 @@ class Asking:
                     bundle=answer.bundle,
                     user=None if user_id is None else self._behaviour.pseudonyms.of(user_id),
                     source=answer.source,
-                    items=[(item.item_id, item.score) for item in answer.items],
+                    items=items,
                     propensity=answer.propensity,
                     request=request.model_dump(exclude=NOT_LOGGED, exclude_defaults=True),
                 )
             )
             if answer.bundle == routed.recommender.bundle.sha256:  # else the champion stood in
-                for name, value in routed.recommender.lists.of(item_ids).items():
+                for name, value in routed.recommender.lists.of([item_id for item_id, _ in items]).items():
                     metrics.LIST_STATISTIC.labels(name).observe(value)

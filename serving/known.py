@@ -7,25 +7,35 @@ import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
 from components.model.histories import Histories
+from feature_repo.stored_values import StoredStrings, record, record_offsets
 from serving.fresh import FreshEvent
-from serving.online import OnlineUser
+from serving.online import Floats, OnlineUser
 from serving.schemas import RecentItem, Source
 
 DAY_SECONDS = 86_400.0
+ITEMS_AN_ENTRY = 8  # a table of all items is worth making for one entry of a history for so many items
+
+Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Known:
     """One user's history, most recent item first, as rows of the bundle."""
 
-    items: list[int]
-    weights: list[float]
-    ages_days: list[float]
+    items: list[int] | Ints
+    weights: list[float] | Floats
+    ages_days: list[float] | Floats
     statistics: Mapping[str, float]
     source: Source
     feature_age_seconds: float | None
@@ -78,7 +88,7 @@ def know(
         elif recent.item_id not in unknown:
             unknown.append(recent.item_id)
     if user is not None:
-        for item_id, weight, age_days in zip(user.items, user.weights, user.ages_days, strict=True):
+        for item_id, weight, age_days in zip(user.items, _list(user.weights), _list(user.ages_days), strict=True):
             is_online |= add(item_id, weight, max(age_days, 0.0))
     num_fresh = 0
     if fresh:
@@ -105,26 +115,135 @@ def know(
 def _online_alone(user: OnlineUser, index: Mapping[str, int]) -> tuple[list[int], list[float], list[float]] | None:
     """Most requests: the stored history as it is, where it needs no joining. A tenth of what joining costs."""
     rows = [index.get(item_id) for item_id in user.items]
-    ages = list(user.ages_days)
+    ages = _list(user.ages_days)
     if not rows or len(set(rows)) < len(rows) or ages[0] < 0:
         return None
     known = [row for row in rows if row is not None]
     if len(known) < len(rows) or any(map(operator.gt, ages, ages[1:])):
         return None
-    return known, list(user.weights), ages
+    return known, _list(user.weights), ages
+
+
+class ItemRows:
+    """Rows of the bundle by item id, for one history or for a batch of them."""
+
+    def __init__(self, index: Mapping[str, int]) -> None:
+        """`index`: the items in the order of their rows."""
+        self.index = index
+
+    @cached_property
+    def _records(self) -> pa.Array:
+        return pa.array([record(item_id) for item_id in self.index], pa.binary())  # made by the first batch
+
+    def of_records(self, records: bytes, offsets: Ints) -> Ints:
+        """The row of each record (feature_repo/stored_values.py), -1 where there is none."""
+        buffers = [None, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(records)]
+        found = pc.index_in(pa.Array.from_buffers(pa.binary(), len(offsets) - 1, buffers), value_set=self._records)
+        rows: Ints = found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        return rows
+
+
+def know_many(
+    users: Sequence[OnlineUser | None],
+    fresh: Sequence[Sequence[FreshEvent]],
+    *,
+    rows: ItemRows,
+    now: datetime,
+    max_history: int,
+) -> list[Known]:
+    """`know` for each of many users. Stored histories that need no joining are read as one."""
+    plain = {
+        place: user
+        for place, (user, events) in enumerate(zip(users, fresh, strict=True))
+        if user is not None and not events and 0 < len(user.weights) <= max_history
+    }
+    together = dict(zip(plain, _online_together(list(plain.values()), rows), strict=True))
+    return [
+        together.get(place) or know((), user, events, index=rows.index, now=now, max_history=max_history)
+        for place, (user, events) in enumerate(zip(users, fresh, strict=True))
+    ]
+
+
+def _online_together(users: Sequence[OnlineUser], rows: ItemRows) -> Sequence[Known | None]:
+    """`_online_alone` for many; None too where a history is not stored as most are."""
+    nothing: list[Known | None] = [None] * len(users)
+    stored = [user.items.records if isinstance(user.items, StoredStrings) else None for user in users]
+    lengths_B = np.fromiter((len(user.weights) for user in users), np.int64, len(users))
+    if lengths_B.sum() * ITEMS_AN_ENTRY < len(rows.index):
+        return nothing
+    records = [one or b"" for one in stored]
+    joined = b"".join(records)
+    offsets = record_offsets(joined)
+    if offsets is None or len(joined) >= 2**31:
+        return nothing
+    byte_B = np.cumsum([0, *map(len, records)])
+    starts_B = np.searchsorted(offsets, byte_B)
+    # A user whose list is no records has none here; one of another length is not as it should be.
+    is_plain_B = np.diff(starts_B) == lengths_B
+    is_plain_B &= np.fromiter((len(user.ages_days) for user in users), np.int64, len(users)) == lengths_B
+    if not is_plain_B.all():
+        kept = np.flatnonzero(is_plain_B).tolist()
+        if not kept:
+            return nothing
+        for at, one in zip(kept, _online_together([users[at] for at in kept], rows), strict=True):
+            nothing[at] = one
+        return nothing
+    starts_B, user_N = starts_B[:-1], np.repeat(np.arange(len(users)), lengths_B)
+    items_N = rows.of_records(joined, offsets)
+    weights_N = _joined([user.weights for user in users], np.float32)
+    ages_N = _joined([user.ages_days for user in users], np.float32)
+    is_odd_N = items_N < 0
+    is_odd_N[1:] |= (ages_N[1:] < ages_N[:-1]) & (user_N[1:] == user_N[:-1])
+    is_odd_N[starts_B] |= ages_N[starts_B] < 0
+    key_N = np.sort(user_N * len(rows.index) + items_N)
+    is_odd_N[1:] |= key_N[1:] == key_N[:-1]  # in whatever place of the user's: the order of users is kept
+    return [
+        None
+        if is_odd
+        else Known(
+            items=items_N[start : start + length],
+            weights=weights_N[start : start + length],
+            ages_days=ages_N[start : start + length],
+            statistics=user.statistics,
+            source="online_store",
+            feature_age_seconds=user.age_seconds,
+            fresh_events=0,
+            unknown_items=[],
+        )
+        for user, is_odd, start, length in zip(
+            users,
+            np.logical_or.reduceat(is_odd_N, starts_B).tolist(),
+            starts_B.tolist(),
+            lengths_B.tolist(),
+            strict=True,
+        )
+    ]
 
 
 def histories_of(known: Sequence[Known]) -> Histories:
     """One row a user."""
-    return Histories.from_lists(
-        [one.items for one in known], [one.weights for one in known], [one.ages_days for one in known]
+    lengths = np.fromiter((len(one.items) for one in known), np.int64, len(known))
+    return Histories(
+        indptr=torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)])),
+        items=torch.from_numpy(_joined([one.items for one in known], np.int64)),
+        weights=torch.from_numpy(_joined([one.weights for one in known], np.float32)),
+        ages_days=torch.from_numpy(_joined([one.ages_days for one in known], np.float32)),
     )
 
 
 def statistics_of(known: Sequence[Known], names: Sequence[str]) -> Tensor:
     """(B, F) float32, nan where unknown."""
-    rows = [[float(one.statistics.get(name, math.nan)) for name in names] for one in known]
-    return torch.tensor(rows, dtype=torch.float32).reshape(len(known), len(names))
+    rows = [[one.statistics.get(name, math.nan) for name in names] for one in known]
+    return torch.from_numpy(np.array(rows, np.float32).reshape(len(known), len(names)))
+
+
+def _joined(parts: Sequence[Sequence[float] | npt.NDArray[Any]], dtype: type[np.generic]) -> npt.NDArray[Any]:
+    return np.concatenate([np.asarray(part, dtype) for part in parts])
+
+
+def _list(values: Sequence[float] | Floats) -> list[float]:
+    found: list[float] = values.tolist() if isinstance(values, np.ndarray) else list(values)
+    return found
 
 
 def _source(*, is_online: bool, is_fresh: bool, is_asked: bool) -> Source:

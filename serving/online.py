@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from components.core.errors import FeatureStoreError
 from components.core.settings import Settings
 
@@ -14,13 +17,16 @@ if TYPE_CHECKING:  # Feast is imported by the worker that opens it
     from feature_repo.online import UserFeatures
 
 
+Floats = npt.NDArray[np.float32]
+
+
 @dataclass(frozen=True)
 class OnlineUser:
     """A user as the online store knows them, aged to the service's clock."""
 
     items: Sequence[str]  # distinct, most recent first
-    weights: Sequence[float]  # sum of event weights
-    ages_days: Sequence[float]  # since the last event with the item
+    weights: Sequence[float] | Floats  # sum of event weights
+    ages_days: Sequence[float] | Floats  # since the last event with the item
     statistics: Mapping[str, float]
     age_seconds: float  # how old the features are
     moment: datetime | None = None  # what the features know lies before it; None: so many seconds ago
@@ -46,9 +52,9 @@ class FeastReader:
 
     def __init__(self, settings: Settings) -> None:
         # Feast is the heaviest import of a worker; here it is paid before the first request.
-        from feature_repo.online import OnlineFeatures
+        from feature_repo.online import SERVED, OnlineFeatures
 
-        self._features = OnlineFeatures(settings)
+        self._features = OnlineFeatures(settings, SERVED)
 
     def read(self, user_id: str, *, now: datetime) -> OnlineUser | None:
         return self.read_many([user_id], now=now)[0]
@@ -64,8 +70,8 @@ class FeastReader:
 def _online_user(features: UserFeatures, now: datetime) -> OnlineUser:
     return OnlineUser(
         items=features.history_items,
-        weights=features.history_weights.tolist(),
-        ages_days=features.history_ages_days.tolist(),
+        weights=features.history_weights,
+        ages_days=features.history_ages_days,
         statistics={name: value for name, value in features.statistics.items() if value is not None},
         age_seconds=max((now - features.event_timestamp).total_seconds(), 0.0),
         moment=features.event_timestamp,

@@ -27,7 +27,7 @@ from components.model.rules import ListRules
 from components.model.score import REPEAT
 from serving.errors import RequestError, UnknownItemError
 from serving.fresh import FreshEvent
-from serving.known import Known, histories_of, know, statistics_of
+from serving.known import ItemRows, Known, histories_of, know, know_many, statistics_of
 from serving.lists import Exploration, Filters, ListStatistics, Ranked, rank
 from serving.online import OnlineUser
 from serving.schemas import (
@@ -45,6 +45,7 @@ from serving.schemas import (
     SimilarItem,
     SimilarRequest,
 )
+from serving.written import Writer, Written
 
 NO_EXPLORATION = Exploration()
 
@@ -73,6 +74,8 @@ class Recommender:
             f"{items.display(index)}\n{item_id}".casefold() for index, item_id in enumerate(items.item_ids)
         ]
         self.lists = ListStatistics(bundle)
+        self._rows = ItemRows(items.index)
+        self._writer = Writer(items.item_ids, self._item, bundle=bundle.sha256)
 
     @torch.inference_mode()
     def recommend(
@@ -110,23 +113,36 @@ class Recommender:
         *,
         fresh: Sequence[Sequence[FreshEvent]],
         degraded: Sequence[str] = (),
-    ) -> list[RecommendAnswer]:
-        """The lists of many users: what `recommend` answers for each, scored as matrices of bounded size."""
+    ) -> list[Written]:
+        """The lists of many users: what `recommend` answers for each, ranked and written together.
+
+        Together as long as lists are plain: reasons, diversity and exploration look at each user's list by itself."""
         self._check(request)
         allowed = self.filters.allowed(request)
-        now, index = self.clock(), self.bundle.items.index
-        known = [
-            know((), user, events, index=index, now=now, max_history=self.max_history)
-            for user, events in zip(users, fresh, strict=True)
-        ]
+        known = know_many(users, fresh, rows=self._rows, now=self.clock(), max_history=self.max_history)
         allowed_I = None if allowed is None else allowed.numpy()
-        users_BD = self.retrieval.user_vectors(histories_of(known), statistics_of(known, self.bundle.statistics_names))
-        answers: list[RecommendAnswer] = []
-        for one, user_D in zip(known, users_BD, strict=True):
-            list_id = new_list_id()
-            ranked, found = self._ranked(one, request, allowed_I, list_id, user_D=user_D)
-            answers.append(self._answer(one, ranked, list_id, degraded, found if request.reasons else None))
-        return answers
+        histories = histories_of(known)
+        users_BD = self.retrieval.user_vectors(histories, statistics_of(known, self.bundle.statistics_names))
+        list_ids = [new_list_id() for _ in known]
+        if request.reasons or request.diversity or self.exploration.share:
+            answers = []
+            for one, list_id, user_D in zip(known, list_ids, users_BD, strict=True):
+                ranked, found = self._ranked(one, request, allowed_I, list_id, user_D=user_D)
+                why = found if request.reasons else None
+                answers.append(Written.of(self._answer(one, ranked, list_id, degraded, why)))
+            return answers
+        lists = self.retrieval.rank_many(
+            histories,
+            users_BD,
+            k=request.k,
+            include_seen=request.include_seen,
+            allowed=allowed_I,
+            rules=self.bundle.rules,
+        )
+        return [
+            self._writer.written(one, Ranked(items.tolist(), scores.tolist()), list_id, degraded)
+            for one, (items, scores), list_id in zip(known, lists, list_ids, strict=True)
+        ]
 
     def _ranked(
         self,
@@ -193,7 +209,7 @@ class Recommender:
 
     def history(self, user: OnlineUser) -> HistoryAnswer:
         """A user's history with names, most recent first; items that left the catalogue are named by their id."""
-        rows = zip(user.items, user.weights, user.ages_days, strict=True)
+        rows = zip(user.items, np.asarray(user.weights).tolist(), np.asarray(user.ages_days).tolist(), strict=True)
         return HistoryAnswer(
             items=[
                 HistoryItem(weight=weight, age_days=age, **self._named(item_id).model_dump())
@@ -285,8 +301,13 @@ def new_list_id() -> str:
 
 
 def give_back_memory() -> None:
-    """Return to the system what loading a bundle took for a while: the C library and Arrow would keep it."""
+    """Return to the system what loading a bundle took for a while: the C library and Arrow would keep it.
+
+    What stays is set aside from the garbage collector, which would walk through the whole catalogue again and again
+    while a batch is answered. The next call looks at all of it once more."""
+    gc.unfreeze()
     gc.collect()
+    gc.freeze()
     pa.default_memory_pool().release_unused()
     with contextlib.suppress(OSError, AttributeError):  # another C library than glibc has no such call
         ctypes.CDLL(None).malloc_trim(0)

@@ -37,6 +37,7 @@ from serving.schemas import (
     UserId,
 )
 from serving.security import route_for
+from serving.written import batch_json
 
 if TYPE_CHECKING:
     from serving.asking import Asking
@@ -115,7 +116,7 @@ def recommend(request: Request, body: RecommendRequest) -> Response:
 def recommend_batch(request: Request, body: BatchRequest) -> Response:
     """One list for each of many known users, scored together: the lists that /recommend answers, far cheaper."""
     try:
-        return _as_json(BatchAnswer(lists=_asking(request).many(body)))
+        return Response(batch_json(_asking(request).many(body)), media_type="application/json")
     except RequestError as error:
         raise HTTPException(422, str(error)) from error
 

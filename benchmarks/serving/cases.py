@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import torch
 
@@ -126,6 +127,7 @@ class Bench:
         body = json.dumps({"user_ids": known, "k": K}).encode()
         with self.service() as server:
             single, _ = self.cpu_a_request(server, self.built)
+            singles = one_by_one(server.port, self.bodies(self.built), count=WARM_UP)
             one_by_one(server.port, [body], count=1, path="/recommend/batch")
             before = server.cpu_seconds()
             load = one_by_one(server.port, [body], count=3, path="/recommend/batch")
@@ -137,7 +139,9 @@ class Bench:
             "single request, ms": single,
             "in a batch, ms a user": a_user,
             "ratio": single / a_user,
-            "a batch, ms": load.percentile(50),
+            "single request, wall ms": singles.percentile(50),
+            "in a batch, wall ms a user": load.percentile(50) / len(known),
+            "ratio of wall": singles.percentile(50) * len(known) / load.percentile(50),
         }
 
     def swap(self) -> Figures:
@@ -216,7 +220,8 @@ class Bench:
             user = reader.read(user_id, now=now)
             if user is None:
                 continue
-            rows = [row for row in zip(user.items, user.weights, user.ages_days, strict=True) if row[0] in index]
+            weights, ages = (np.asarray(column).tolist() for column in (user.weights, user.ages_days))
+            rows = [row for row in zip(user.items, weights, ages, strict=True) if row[0] in index]
             if rows and len(known) < count:
                 items, weights, ages = (list(column) for column in zip(*rows, strict=True))
                 age = min(ages)

@@ -29,6 +29,8 @@ from components.model.terms import AFFINITY_PRIOR, FILTER_FLOOR, REPEAT_FLOOR, R
 FILTER = "filter"
 POPULARITIES = ("popularity", "recent_popularity")
 LOG_FLOOR = math.log(FILTER_FLOOR)
+ROUNDING = 1e-4
+"""Room for it in a bound, relative to the score: scores are float32 sums of a handful of terms."""
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -103,11 +105,11 @@ class TermTables:
         rows = counted.filter_rows
         self._indptr, self._indices, self._values = rows.indptr.numpy(), rows.indices.numpy(), rows.values.numpy()
         self.row_means_I: Floats = rows.row_means.numpy()
-        self._target_ID: Floats = scorer.target_ID.numpy()
+        self.target_ID: Floats = scorer.target_ID.numpy()
         # A run of (D, I) is read in order, several times quicker than rows of (I, D).
-        self._target_DP: Floats = np.ascontiguousarray(self._target_ID[self.order_P].T)
-        self._mean_target_D = self._target_ID.mean(axis=0, dtype=np.float64).astype(np.float32)
-        self._longest_target = float(np.sqrt(np.einsum("id,id->i", self._target_ID, self._target_ID).max(initial=0)))
+        self._target_DP: Floats = np.ascontiguousarray(self.target_ID[self.order_P].T)
+        self._mean_target_D = self.target_ID.mean(axis=0, dtype=np.float64).astype(np.float32)
+        self.longest_target = float(np.sqrt(np.einsum("id,id->i", self.target_ID, self.target_ID).max(initial=0)))
         attributes = counted.attributes
         self.affinities = tuple(name for name in attributes.affinity_names if weights.get(f"affinity_{name}", 0.0))
         self.codes = {name: attributes.codes(name).numpy().astype(np.int32) for name in self.affinities}
@@ -152,7 +154,7 @@ class TermTables:
 
     def similarity(self, user: UserTerms, places: Ints | Slots) -> Floats:
         """Weighted, of a few places."""
-        found: Floats = self._target_ID[self.order_P[places]] @ user.user_D
+        found: Floats = self.target_ID[self.order_P[places]] @ user.user_D
         return found
 
     def score_run(self, user: UserTerms, first: int, end: int) -> Floats:
@@ -165,7 +167,7 @@ class TermTables:
 
     def reach(self, user: UserTerms) -> tuple[float, float]:
         """The most that the similarity can add to an item's score, and the affinities."""
-        similarity = float(np.linalg.norm(user.user_D)) * self._longest_target
+        similarity = float(np.linalg.norm(user.user_D)) * self.longest_target
         return similarity, sum(float(affinity_U.max()) for affinity_U in user.affinities)
 
     def run_above(self, static: float) -> int:
@@ -175,7 +177,7 @@ class TermTables:
     def lifts_of(self, user: UserTerms, items: Ints) -> dict[str, Floats]:
         """What each term adds to the given items above the average item; names in the order of `Scorer.terms`."""
         scale = np.float32(user.scale)
-        target_kD = self._target_ID[items]
+        target_kD = self.target_ID[items]
         found = {
             SIMILARITY: (target_kD - self._mean_target_D) @ user.user_D * scale,
             FILTER: self._filter_of(user, items) * scale,

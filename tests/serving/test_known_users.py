@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import numpy as np
 import pytest
 
+from feature_repo.online_rows import _VALUE, decode
+from feature_repo.stored_values import StoredStrings
 from serving import known
-from serving.known import know
+from serving.fresh import FreshEvent
+from serving.known import ItemRows, Known, know, know_many
 from serving.online import OnlineUser
 
 INDEX = {f"i{n}": 10 - n for n in range(8)}
+ROWS = {f"i{n}": n for n in range(8)}
 NOW = datetime(2024, 3, 1, tzinfo=UTC)
 
 
@@ -47,3 +52,59 @@ def test_a_stored_history_in_order_is_not_joined(monkeypatch):
     found = know((), user(["i3", "i0"], [1.0, 4.0]), (), index=INDEX, now=NOW, max_history=9)
     assert (found.items, found.weights, found.ages_days) == ([7, 10], [1.0, 2.0], [1.0, 4.0])
     assert (found.source, found.feature_age_seconds) == ("online_store", 60.0)
+
+
+def stored(items: list[str], ages: list[float], weights: list[float] | None = None) -> OnlineUser:
+    message = _VALUE()
+    message.string_list_val.val.extend(items)
+    return OnlineUser(
+        items=StoredStrings(message.SerializeToString(), decode),
+        weights=np.array([1.0 + n for n in range(len(items))] if weights is None else weights, np.float32),
+        ages_days=np.array(ages, np.float32),
+        statistics={"frequency": 2.0},
+        age_seconds=60.0,
+    )
+
+
+USERS = [
+    stored(["i1", "i2", "i3"], [0.0, 1.5, 1.5]),
+    stored(["i3", "i2"], [0.0, 0.5]),
+    None,
+    stored(["i1", "i2", "i3"], [2.0, 1.0, 3.0]),
+    stored(["i1", "gone", "i3"], [0.0, 1.0, 2.0]),
+    stored(["i1", "i2", "i1"], [0.0, 1.0, 2.0]),
+    stored(["i1", "i2", "i3"], [-1.0, 0.0, 2.0]),
+    stored(["gone"], [1.0]),
+    stored([], []),
+    user(["i1", "i2"], [0.0, 1.0]),
+    stored(["i5"], [1.0]),
+    stored([f"i{n}" for n in range(7)], [float(n) for n in range(7)]),
+    stored(["i7", "i0"], [3.0, 4.0]),
+]
+
+
+def assert_known_alike(found: list[Known], expected: list[Known]) -> None:
+    for one, other in zip(found, expected, strict=True):
+        for name in ("items", "weights", "ages_days"):
+            assert list(getattr(one, name)) == list(getattr(other, name))
+        rest = ("statistics", "source", "feature_age_seconds", "fresh_events", "unknown_items")
+        assert [getattr(one, name) for name in rest] == [getattr(other, name) for name in rest]
+
+
+@pytest.mark.parametrize("users", [USERS, [*USERS, stored(["line\nbreak", "i1"], [0.0, 1.0])], [None], USERS[:1]])
+def test_many_are_known_as_each_alone(users):
+    fresh = [()] * len(users)
+    fresh[0] = (FreshEvent("e", "i4", 0.2, NOW.timestamp()),)
+    expected = [
+        know((), one, events, index=ROWS, now=NOW, max_history=6) for one, events in zip(users, fresh, strict=True)
+    ]
+    found = know_many(users, fresh, rows=ItemRows(ROWS), now=NOW, max_history=6)
+    assert_known_alike(found, expected)
+
+
+def test_stored_histories_in_order_are_read_as_one(monkeypatch):
+    asked = []
+    monkeypatch.setattr(known, "know", lambda *_, **__: asked.append(1))
+    know_many(USERS, [()] * len(USERS), rows=ItemRows(ROWS), now=NOW, max_history=6)
+    # The stranger, the five that need joining, the empty one, the one that is not stored so, and the one too long.
+    assert len(asked) == 9

@@ -1,0 +1,124 @@
+"""Values as Feast's online store holds them, read without a Python object for each element of a list.
+
+A value is a protobuf message `feast.types.Value`. A list in it is a message too: floats lie packed, least byte first;
+strings are records of a tag, a length and the text. What is laid out otherwise is left to protobuf's own reader.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+DOUBLE_TAG = 0x29  # field 5, double_val
+STRINGS_TAG = b"\x62"  # field 12 of a Value, string_list_val
+FLOATS_TAG = b"\x82\x01"  # field 16, float_list_val
+RECORD_TAG = b"\x0a"  # field 1 of either: one string, or all floats
+DOUBLE_BYTES = 9
+ONE_BYTE = 128  # lengths below it take one byte
+
+Offsets = npt.NDArray[np.int64]
+Decode = Callable[[bytes], Any]
+
+
+class StoredStrings(Sequence[str]):
+    """A stored list of strings, decoded when somebody looks at it."""
+
+    __slots__ = ("_decode", "_decoded", "_value")
+
+    def __init__(self, value: bytes, decode: Decode) -> None:
+        """`decode`: protobuf's reader of a Value."""
+        self._value, self._decode = value, decode
+        self._decoded: list[str] | None = None
+
+    @property
+    def records(self) -> bytes | None:
+        """The records, one after the other; None where the value is laid out otherwise."""
+        return _within(self._value, STRINGS_TAG)
+
+    def _strings(self) -> list[str]:
+        if self._decoded is None:
+            self._decoded = self._decode(self._value) or []
+        return self._decoded
+
+    def __len__(self) -> int:
+        return len(self._strings())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._strings())
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[str]: ...
+    def __getitem__(self, at: int | slice) -> str | list[str]:
+        return self._strings()[at]
+
+    def __eq__(self, other: object) -> bool:
+        return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # as a list
+
+    def __repr__(self) -> str:
+        return repr(self._strings())
+
+
+def stored_floats(value: bytes, decode: Decode) -> npt.NDArray[np.float32]:
+    """The elements of a stored list of floats; empty where nothing is stored. Read-only."""
+    inner = _within(value, FLOATS_TAG)
+    packed = None if inner is None else _within(inner, RECORD_TAG)
+    return np.array(decode(value) or [], np.float32) if packed is None else np.frombuffer(packed, "<f4")
+
+
+def stored_number(value: bytes, decode: Decode) -> Any:
+    """As `decode`; most statistics are doubles, which are read in a fifth of its time."""
+    if len(value) == DOUBLE_BYTES and value[0] == DOUBLE_TAG:
+        return struct.unpack_from("<d", value, 1)[0]
+    return decode(value)
+
+
+def record(text: str) -> bytes:
+    """A string as a record."""
+    raw = text.encode()
+    return RECORD_TAG + _varint(len(raw)) + raw
+
+
+def record_offsets(records: bytes) -> Offsets | None:
+    """Where each record starts, and the end of the last -> (R + 1,).
+
+    None where that is not plain to see: where a text of 128 bytes or more, or a line break in one, stands among them.
+    """
+    bytes_ = np.frombuffer(records, np.uint8)
+    is_start = bytes_ == RECORD_TAG[0]
+    is_start[1:] &= ~is_start[:-1]  # a text of ten bytes has a length that looks like the tag
+    offsets = np.append(np.flatnonzero(is_start), len(records))
+    if offsets[0] != 0 or len(records) < 2:
+        return None if len(records) else np.zeros(1, np.int64)
+    # Every start lies where the one before ends, so these are the records and no others.
+    lengths = bytes_[np.minimum(offsets[:-1] + 1, len(records) - 1)]
+    is_chain = bool((lengths < ONE_BYTE).all()) and bool((np.diff(offsets) == lengths.astype(np.int64) + 2).all())
+    return offsets if is_chain else None
+
+
+def _within(message: bytes, tag: bytes) -> bytes | None:
+    """What the one field of a message holds; None where that is not all that the message is."""
+    if not message.startswith(tag):
+        return None
+    at, length, shift = len(tag), 0, 0
+    while at < len(message):
+        byte = message[at]
+        at, length, shift = at + 1, length | (byte & 0x7F) << shift, shift + 7
+        if byte < ONE_BYTE:
+            break
+    return message[at:] if at + length == len(message) else None
+
+
+def _varint(number: int) -> bytes:
+    found = bytearray()
+    while number >= ONE_BYTE:
+        found.append(number & 0x7F | ONE_BYTE)
+        number >>= 7
+    return bytes([*found, number])

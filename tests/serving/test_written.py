@@ -1,0 +1,59 @@
+"""A batch's answers are the model's own JSON, byte by byte."""
+
+from __future__ import annotations
+
+import numpy as np
+from fastapi.testclient import TestClient
+
+from serving.known import Known
+from serving.lists import Ranked
+from serving.schemas import BatchAnswer, Item, RecommendAnswer, RecommendedItem
+from serving.written import Writer, Written, batch_json
+
+ITEMS = [
+    Item(item_id="a", title='"Jam"\\ \n\t\x07 <é€🍓>', category=None, brand="B", price=None),
+    Item(item_id="é", title="Tea", category="C/d", brand=None, price=2.99),
+    Item(item_id="c", title="", category="", brand="", price=0.0),
+]
+SCORES = np.array([12.5, 1 / 3, -0.0], np.float32).tolist()
+
+
+def known(**others: object) -> Known:
+    given = {"source": "both", "feature_age_seconds": 86400.5, "fresh_events": 3, "unknown_items": ['x"y', "ü"]}
+    return Known(items=[], weights=[], ages_days=[], statistics={}, **{**given, **others})  # type: ignore[arg-type]
+
+
+def by_model(known: Known, ranked: Ranked, degraded: list[str]) -> RecommendAnswer:
+    rows = zip(ranked.items, ranked.scores, strict=True)
+    return RecommendAnswer(
+        list_id="0f" * 16,
+        items=[RecommendedItem(**ITEMS[item].model_dump(), score=score, reasons=[], shares={}) for item, score in rows],
+        bundle="b" * 64,
+        source=known.source,
+        propensity=ranked.propensity,
+        fresh_events=known.fresh_events,
+        feature_age_seconds=known.feature_age_seconds,
+        unknown_items=known.unknown_items,
+        degraded=degraded,
+    )
+
+
+def test_an_answer_is_written_as_its_model_writes_it() -> None:
+    writer = Writer([item.item_id for item in ITEMS], ITEMS.__getitem__, bundle="b" * 64)
+    stranger = known(source="popularity", feature_age_seconds=None, fresh_events=0, unknown_items=[])
+    cases = [
+        (known(), Ranked([2, 0, 1], SCORES), ["online_store", "challenger"]),
+        (stranger, Ranked([0, 1], SCORES[1:], 0.25), []),
+        (stranger, Ranked([], []), []),
+    ]
+    models = [by_model(*case) for case in cases]
+    answers = [writer.written(*case[:2], "0f" * 16, case[2]) for case in cases]
+    assert answers == [Written.of(model) for model in models]
+    assert batch_json(answers) == BatchAnswer(lists=models).model_dump_json()
+
+
+def test_a_served_batch_is_what_its_model_writes(worker: TestClient) -> None:
+    for conditions in ({}, {"reasons": True}, {"include_seen": True}):
+        answer = worker.post("/recommend/batch", json={"user_ids": ["1", "2", "nobody"], "k": 4, **conditions})
+        assert answer.status_code == 200, answer.text
+        assert BatchAnswer.model_validate_json(answer.content).model_dump_json() == answer.text
