@@ -13,6 +13,7 @@ from serving.errors import RequestError
 from serving.fresh import FreshEvent, FreshStoreError
 from serving.online import OnlineStoreError, OnlineUser, UserReader
 from serving.recommend import Recommender, new_list_id
+from serving.rollout import count_of_batch
 from serving.schemas import BatchRequest, ListConditions, RecommendAnswer, RecommendRequest
 from serving.served_log import ServedList
 from serving.state import ServiceState
@@ -65,9 +66,9 @@ class Asking:
         missing: list[str] = []
         fresh = self._fresh(request.user_ids, missing)
         groups: dict[int, tuple[Recommender, list[int]]] = {}
-        for place, user_id in enumerate(request.user_ids):
-            recommender = self._state.route(user_id).recommender
-            groups.setdefault(id(recommender), (recommender, []))[1].append(place)
+        routed = [self._state.route(user_id) for user_id in request.user_ids]
+        for place, route in enumerate(routed):
+            groups.setdefault(id(route.recommender), (route.recommender, []))[1].append(place)
         answers: dict[int, Written] = {}
         for recommender, places in groups.values():
             try:
@@ -84,6 +85,8 @@ class Asking:
                 found = self._group(champion, request, places, fresh, [*missing, "challenger"])
             answers |= dict(zip(places, found, strict=True))
         in_order = [answers[place] for place in range(len(request.user_ids))]
+        for route, answer in zip(routed, in_order, strict=True):
+            count_of_batch(route, answer)
         self._count(in_order, has_user=True)
         self._log(request, request.user_ids, in_order)
         return in_order

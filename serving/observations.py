@@ -27,20 +27,23 @@ class Recorder:
         self._is_failing = False
 
     def answered(
-        self, step: str, arm: str, *, cluster: int, seconds: float, outcome: str, is_fallback: bool = False
+        self, step: str, arm: str, *, cluster: int, seconds: float | None, outcome: str, is_fallback: bool = False
     ) -> None:
-        """One request of an arm. `outcome`: 'answered', 'empty', or 'error' where the champion had to stand in."""
+        """One list of an arm. `outcome`: 'answered', 'empty', or 'error' where the champion had to stand in. `seconds`:
+        what the request took; None: it was one of a batch."""
         with self._lock:
             counts = self._arm(step, arm)
             counts.requests += 1
             counts.errors += outcome == "error"
             counts.empty += outcome == "empty"
             counts.fallbacks += is_fallback
-            cell = cell_of(seconds)
-            counts.seconds[cell] = counts.seconds.get(cell, 0) + 1
+            if seconds is not None:
+                cell = cell_of(seconds)
+                counts.seconds[cell] = counts.seconds.get(cell, 0) + 1
             counts.count(cluster, lists=1)
         metrics.ARM_REQUESTS.labels(arm, outcome).inc()
-        metrics.ARM_SECONDS.labels(arm).observe(seconds)
+        if seconds is not None:
+            metrics.ARM_SECONDS.labels(arm).observe(seconds)
 
     def shadowed(self, step: str, overlap: float) -> None:
         with self._lock:

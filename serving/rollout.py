@@ -131,6 +131,23 @@ def answer_routed(routed: Routed, call: Call[Answer], *, shadow: Shadow) -> Answ
     return answer
 
 
+def count_of_batch(routed: Routed, answer: Any) -> None:
+    """Count one list of a batch in its arm. Nobody answers a batch unseen, so in shadow there is nothing to count."""
+    if routed.recorder is None or routed.arm is None or routed.shadow is not None:
+        return
+    outcome = "answered" if answer.items else "empty"
+    if routed.is_refused or CHALLENGER in answer.degraded:
+        outcome = "error"
+    routed.recorder.answered(
+        routed.step,
+        routed.arm,
+        cluster=routed.cluster,
+        seconds=None,
+        outcome=outcome,
+        is_fallback=_is_fallback(answer),
+    )
+
+
 def _answer_or_stand_in(routed: Routed, stand_in: Recommender, call: Call[Answer]) -> tuple[Answer, str]:
     """(answer, outcome). The stand-in's own error is raised: the fault is then the request's, or everybody's."""
     own = None

@@ -41,7 +41,8 @@ class ArmCounts(_Counts):
     impressions: int = 0
     clicks: int = 0
     seconds: dict[int, int] = {}
-    """Histogram: cell -> requests; see `cell_of`. CPU-seconds in the stage 'shadow', seconds afterwards."""
+    """Histogram: cell -> requests of one list; see `cell_of`. CPU-seconds in the stage 'shadow', seconds afterwards.
+    Lists of a batch are not timed: they share one request."""
     clusters: dict[int, tuple[int, int, int]] = {}
     """Group of users -> (lists, impressions, clicks)."""
 
@@ -58,9 +59,14 @@ class ArmCounts(_Counts):
         before = self.clusters.get(cluster, (0, 0, 0))
         self.clusters[cluster] = (before[0] + lists, before[1] + impressions, before[2] + clicks)
 
+    @property
+    def timed(self) -> int:
+        """Requests in the histogram."""
+        return sum(self.seconds.values())
+
     def quantile_seconds(self, share: float) -> float:
         """Upper edge of the cell in which the quantile lies; NaN without a request."""
-        total = sum(self.seconds.values())
+        total = self.timed
         below = 0
         for cell in sorted(self.seconds):
             below += self.seconds[cell]

@@ -151,14 +151,13 @@ def _slowness(challenger: ArmCounts, reference: ArmCounts, settings: RolloutSett
     """p99 beside p99: broken where surely more than one in a hundred is slower than so many times the other's p99."""
     other = reference.quantile_seconds(0.99)
     limit = max(settings.max_p99_ratio * other, settings.p99_floor_seconds) if math.isfinite(other) else math.nan
-    is_timed = min(challenger.requests, reference.requests) >= MIN_TIMED
+    is_timed = min(challenger.timed, reference.timed) >= MIN_TIMED
     return Finding(
         name="p99 seconds",
         challenger=_finite(challenger.quantile_seconds(0.99)),
         reference=_finite(other),
         limit=_finite(limit),
-        is_broken=is_timed
-        and exceeds(challenger.slower_than(limit), challenger.requests, limit=0.01, alpha=GUARD_ALPHA),
+        is_broken=is_timed and exceeds(challenger.slower_than(limit), challenger.timed, limit=0.01, alpha=GUARD_ALPHA),
     )
 
 

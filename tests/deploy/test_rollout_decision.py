@@ -9,7 +9,7 @@ import pytest
 from staged_shop import counted
 
 from components.core.artifact import ArtifactRef
-from components.core.observations import Observations, StageCounts
+from components.core.observations import Observations, StageCounts, cell_of
 from components.core.rollout import Rollout
 from components.core.sections import RolloutSettings
 from components.deploy.decision import Look, judge, plan
@@ -70,6 +70,14 @@ def test_each_measure_aborts_a_canary_by_its_name(broken: dict[str, Any], named:
     found = look("canary", broken, counted(requests=500, clicks=300), after=1)
     assert found.decision == "abort"
     assert named in found.reason
+
+
+def test_lists_of_batches_do_not_hide_slow_requests() -> None:
+    timed = {cell_of(0.01): 450, cell_of(0.5): 50}
+    slow, fine = ({**counted(requests=50_000), "seconds": seconds} for seconds in (timed, {cell_of(0.01): 500}))
+    found = look("canary", slow, fine)
+    assert found.decision == "abort"
+    assert "p99 seconds" in found.reason
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from components.core.observations import read_observations
 from components.core.settings import load_settings
 from components.core.store import Store
 from serving.app import create_app
 from serving.line_log import LineLog
+from serving.observations import Recorder
 from serving.rollout import Routed
 from serving.served_log import ServedLog
 from tests.serving.event_worker import (
@@ -163,6 +165,26 @@ def test_a_write_that_fails_midway_leaves_no_part_of_a_line(tmp_path: Path, monk
             log.append([b"second"], day="2020-01-01")
     log.append([b"third"], day="2020-01-01")
     assert (tmp_path / "feedback/2020-01-01/w.jsonl").read_text() == "first\nthird\n"
+
+
+def test_each_list_of_a_batch_counts_in_its_arm_but_not_in_how_long_requests_take(
+    worker: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, store = worker.app.state.service, Store(str(tmp_path / "store"))  # type: ignore[attr-defined]
+    recorder = Recorder(store, rollout="r1", worker="w1", every_seconds=60)
+
+    def route(user: str) -> Routed:
+        arm = "challenger" if user == KNOWN else "control"
+        return Routed(state.current, arm, cluster=3, step="canary-10", recorder=recorder)
+
+    monkeypatch.setattr(state, "route", route)
+    assert worker.post("/recommend/batch", json={"user_ids": ["a", KNOWN, "b"]}).status_code == 200
+    recorder.flush(at_once=True)
+    step = read_observations(store, "r1").step("canary-10")
+    control, challenger = step.arm("control"), step.arm("challenger")
+    assert (control.requests, control.fallbacks, control.clusters) == (2, 2, {3: (2, 0, 0)})
+    assert (challenger.requests, challenger.fallbacks, challenger.errors) == (1, 0, 0)
+    assert (control.timed, challenger.timed) == (0, 0)
 
 
 def test_a_challenger_that_breaks_costs_a_batch_nothing(worker: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
