@@ -75,7 +75,7 @@ def answer(record: SchedulerRecord, option: str) -> str:
 
     def asked() -> dict[str, Any] | None:
         found = call(record, "dags/~/dagRuns/~/hitlDetails?response_received=false")["hitl_details"]
-        return next((one for one in found if one["task_instance"]["state"] == "deferred"), None)
+        return next((one for one in found if one["task_instance"]["state"] == "awaiting_input"), None)
 
     question = until(asked, what="approval is asked for")
     # A person reads before the answer. Airflow loses a task that is due again before it was told that it was deferred.
