@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from components.core.artifact import ArtifactRef
+from components.core.artifact import MANIFEST, ArtifactRef
 from components.core.live import move_pointer
 from components.core.observations import OBSERVATIONS, TRIES, read_observations
 from components.core.presence import live_workers
@@ -43,7 +45,8 @@ class Shop:
     def store(self) -> Store:
         return Store(self.settings.artifact_root)
 
-    def stage(self, stage: str, share: float = 0.0, **changes: Any) -> Rollout:
+    def stage(self, stage: str, share: float = 0.0, *, has_time: bool = True, **changes: Any) -> Rollout:
+        """`has_time`: the worker's next look comes when what it needs is loaded."""
         self.rollout = Rollout(
             id="r1",
             challenger=self.challenger,
@@ -56,7 +59,7 @@ class Shop:
             run_id="run-1",
         ).model_copy(update=changes)
         write_rollout(self.store, self.rollout)
-        self.state.refresh()
+        self.state.refresh() if has_time else self.state.look()
         return self.rollout
 
     def ask(self, user_id: str | None, *, k: int = 3, category: str | None = None) -> RecommendAnswer:
@@ -223,6 +226,46 @@ def test_a_barred_challenger_is_routed_to_by_nobody_whoever_writes_the_rollout(s
     bar(shop.store, shop.challenger.sha256, reason="clicks")
     shop.stage("canary", 0.5)
     assert {shop.ask(user).bundle for user in USERS} == {shop.champion.sha256}
+
+
+class SlowFile:
+    """A file that whoever opens it waits for, until it `arrives` (or a minute is over): a pipe in its place."""
+
+    def __init__(self, file: Path) -> None:
+        self.is_awaited, self.arrives = threading.Event(), threading.Event()
+        content, self.whole = file.read_bytes(), file.with_name("whole")
+        file.rename(self.whole)
+        os.mkfifo(file)
+
+        def hand_over() -> None:
+            with file.open("wb") as pipe:  # opens when somebody reads
+                self.is_awaited.set()
+                self.arrives.wait(60)
+                self.whole.rename(file)
+                pipe.write(content)
+
+        threading.Thread(target=hand_over, daemon=True).start()
+
+
+def test_the_pointer_is_followed_while_a_challenger_is_still_loading(shop: Shop, make_bundle: MakeBundle) -> None:
+    other = make_bundle(shop.settings, "c")
+    slow = SlowFile(Path(shop.challenger.uri) / MANIFEST)
+    shop.stage("canary", 0.5, has_time=False)
+    assert slow.is_awaited.wait(60)
+    assert {shop.ask(user).bundle for user in USERS} == {shop.champion.sha256}
+
+    move_pointer(shop.store, other, previous=shop.champion, run_id="run-2")
+    end_rollout(shop.store)
+    shop.state.look()
+    assert {shop.ask(user).bundle for user in USERS} == {other.sha256}
+    (worker,) = live_workers(shop.store, now=datetime.now(UTC))
+    assert (worker.bundle, worker.rollout) == (other.sha256, None)
+    assert slow.whole.exists()  # it is still on its way
+
+    # And when it comes after all, it is taken up, if it is wanted still.
+    slow.arrives.set()
+    shop.stage("canary", 0.5, champion=other)
+    assert {shop.ask(user).bundle for user in USERS} == {other.sha256, shop.challenger.sha256}
 
 
 def test_a_torn_rollout_changes_nothing(shop: Shop) -> None:
