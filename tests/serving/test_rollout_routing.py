@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -228,30 +227,24 @@ def test_a_barred_challenger_is_routed_to_by_nobody_whoever_writes_the_rollout(s
     assert {shop.ask(user).bundle for user in USERS} == {shop.champion.sha256}
 
 
-class SlowFile:
-    """A file that whoever opens it waits for, until it `arrives` (or a minute is over): a pipe in its place."""
-
-    def __init__(self, file: Path) -> None:
-        self.is_awaited, self.arrives = threading.Event(), threading.Event()
-        content, self.whole = file.read_bytes(), file.with_name("whole")
-        file.rename(self.whole)
-        os.mkfifo(file)
-
-        def hand_over() -> None:
-            with file.open("wb") as pipe:  # opens when somebody reads
-                self.is_awaited.set()
-                self.arrives.wait(60)
-                self.whole.rename(file)
-                pipe.write(content)
-
-        threading.Thread(target=hand_over, daemon=True).start()
-
-
-def test_the_pointer_is_followed_while_a_challenger_is_still_loading(shop: Shop, make_bundle: MakeBundle) -> None:
+def test_the_pointer_is_followed_while_a_challenger_is_still_loading(
+    shop: Shop, make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = make_bundle(shop.settings, "c")
-    slow = SlowFile(Path(shop.challenger.uri) / MANIFEST)
+    is_awaited, has_arrived, has_ended = threading.Event(), threading.Event(), threading.Event()
+    original = shop.state._load
+
+    def load(where: str, sha256: str | None) -> Any:
+        if sha256 != shop.challenger.sha256:
+            return original(where, sha256)
+        is_awaited.set()
+        has_arrived.wait(60)
+        has_ended.set()
+        return original(where, sha256)
+
+    monkeypatch.setattr(shop.state, "_load", load)
     shop.stage("canary", 0.5, has_time=False)
-    assert slow.is_awaited.wait(60)
+    assert is_awaited.wait(60)
     assert {shop.ask(user).bundle for user in USERS} == {shop.champion.sha256}
 
     move_pointer(shop.store, other, previous=shop.champion, run_id="run-2")
@@ -260,10 +253,10 @@ def test_the_pointer_is_followed_while_a_challenger_is_still_loading(shop: Shop,
     assert {shop.ask(user).bundle for user in USERS} == {other.sha256}
     (worker,) = live_workers(shop.store, now=datetime.now(UTC))
     assert (worker.bundle, worker.rollout) == (other.sha256, None)
-    assert slow.whole.exists()  # it is still on its way
+    assert not has_ended.is_set()
 
     # And when it comes after all, it is taken up, if it is wanted still.
-    slow.arrives.set()
+    has_arrived.set()
     shop.stage("canary", 0.5, champion=other)
     assert {shop.ask(user).bundle for user in USERS} == {other.sha256, shop.challenger.sha256}
 
