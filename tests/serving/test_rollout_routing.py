@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from components.core.artifact import MANIFEST, ArtifactRef
+from components.core.artifact import ArtifactRef
 from components.core.live import move_pointer
 from components.core.observations import OBSERVATIONS, TRIES, read_observations
 from components.core.presence import live_workers
