@@ -123,7 +123,7 @@ async def _follow(app: FastAPI, settings: Settings) -> None:
         try:
             if app.state.reader is None:
                 app.state.reader = await asyncio.to_thread(FeastReader, settings)
-            await asyncio.to_thread(state.refresh)
+            await asyncio.to_thread(state.look)
             if state.current is None and state.reason != told:
                 told = state.reason
                 logger.warning("Not ready, nothing is recommended yet: %s", told)

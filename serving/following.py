@@ -1,6 +1,7 @@
 """A worker's part in a rollout: which bundles it holds beside the pointer's, what routes follow, what is counted.
 
-Both bundles of a rollout are held, so going on to production or back to the champion loads nothing.
+Both bundles of a rollout are held, so going on to production or back to the champion loads nothing. They are loaded in
+a thread of their own, one after the other: the pointer is followed meanwhile.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from components.core.errors import BasketweaveError
 from components.core.rollout import Rollout, place_of, read_barred, read_rollout
 from components.core.store import Store
 from serving import metrics
+from serving.loading import Loading
 from serving.observations import Recorder
 from serving.rollout import Routes
 
@@ -85,6 +87,8 @@ class RolloutFollower:
         self.routes: Routes | None = None
         self.recorder: Recorder | None = None
         self.held: dict[str, Recommender] = {}
+        self.loading: Loading | None = None
+        self._refused: dict[str, Exception] = {}  # since the last look
         self._store = store
         self._worker = worker
         self._every_seconds = every_seconds
@@ -101,8 +105,24 @@ class RolloutFollower:
         if self.routes is not None:
             self.routes = replace(self.routes, current=current)
 
+    def take_up(self, *, serving: str) -> None:
+        """Hold what has been loaded since the last look; one that failed is refused. `serving`: what answers."""
+        if self.loading is None or not self.loading.is_done():
+            return
+        done, self.loading = self.loading, None
+        key = key_of(done.ref.uri, done.ref.sha256)
+        try:
+            self.held[done.ref.sha256] = done.result()
+            self._refusals.forget(key)
+        except Exception as error:  # noqa: BLE001  # whatever a challenger does as it is loaded, the champion serves
+            self._refusals.add(key, error, serving=serving)
+            self._refused[done.ref.sha256] = error
+
     def follow(self, current: Recommender) -> None:
-        """Take part in the rollout that runs. What cannot be read leaves everything as it is."""
+        """Take part in the rollout that runs, as far as its bundles are loaded; `loading` is one that is on its way.
+
+        What cannot be read leaves everything as it is.
+        """
         before, rollout = self.rollout, self._read()
         if rollout is not None and (self.recorder is None or self.recorder.rollout != rollout.id):
             self.recorder = Recorder(
@@ -150,30 +170,29 @@ class RolloutFollower:
 
     def _routes(self, current: Recommender, rollout: Rollout) -> Routes:
         assert self.recorder is not None
-        challenger, reason = self._hold(current, rollout.challenger)
-        champion, _ = self._hold(current, rollout.champion)
-        if reason is not None:
-            self.recorder.refused(reason)
-        self.recorder.holds(challenger is not None)
         wanted = {rollout.challenger.sha256, rollout.champion.sha256}
+        challenger = self._hold(current, rollout.challenger)
+        champion = self._hold(current, rollout.champion)
+        # A store that is away says nothing of the bundle.
+        error, self._refused = self._refused.get(rollout.challenger.sha256), {}
+        if error is not None and not isinstance(error, OSError):
+            self.recorder.refused(str(error))
+        self.recorder.holds(challenger is not None)
         self.held = {sha256: one for sha256, one in self.held.items() if sha256 in wanted}
         is_refused = challenger is None and key_of(rollout.challenger.uri, rollout.challenger.sha256) in self._refusals
         return Routes(current, rollout, challenger, champion, is_refused, self.recorder)
 
-    def _hold(self, current: Recommender, ref: ArtifactRef) -> tuple[Recommender | None, str | None]:
-        """(bundle, why it was refused just now), loaded where this worker has not got it; None where it is not yet."""
-        key, reason = key_of(ref.uri, ref.sha256), None
+    def _hold(self, current: Recommender, ref: ArtifactRef) -> Recommender | None:
+        """The bundle; None where this worker has not got it yet, and loads it as soon as no other is on its way."""
         if current.bundle.sha256 == ref.sha256:
             self.held[ref.sha256] = current
-        elif ref.sha256 not in self.held and not self._refusals.must_wait(key):
-            try:
-                self.held[ref.sha256] = self._load(ref.uri, ref.sha256)
-                self._refusals.forget(key)
-            except Exception as error:  # noqa: BLE001  # whatever a challenger does as it is loaded, the champion serves
-                self._refusals.add(key, error, serving=current.bundle.sha256[:12])
-                # A store that is away says nothing of the bundle.
-                reason = None if isinstance(error, OSError) else str(error)
-        return self.held.get(ref.sha256), reason
+        elif (
+            ref.sha256 not in self.held
+            and self.loading is None
+            and not self._refusals.must_wait(key_of(ref.uri, ref.sha256))
+        ):
+            self.loading = Loading(ref, self._load)
+        return self.held.get(ref.sha256)
 
 
 def _say_stage(before: Rollout | None, now: Rollout | None) -> None:

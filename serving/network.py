@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 
 from components.core.errors import SettingsError
 
 
+@lru_cache(maxsize=256)  # asked twice a request
 def is_loopback(host: str) -> bool:
     """Whether a host name or address means this machine alone."""
     if host == "localhost":

@@ -155,7 +155,7 @@ def forget(request: Request, body: ForgetRequest) -> ForgottenAnswer:
 def refresh(request: Request) -> ReadyAnswer:
     """Look at the deploy pointer at once, on the worker that answers."""
     state = request.app.state.service
-    state.refresh()
+    state.look()
     return _readiness(request)
 
 

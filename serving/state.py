@@ -52,7 +52,7 @@ class ServiceState:
         self.loaded_at: datetime | None = None
         self.reason: str | None = "The bundle is being loaded."
         self._store = Store(settings.artifact_root)
-        self._refreshing = threading.Lock()
+        self._looking = threading.Lock()
         self._refusals = Refusals()
         self._herald = Herald(self._store)
         self._shadow = Shadow()
@@ -72,7 +72,15 @@ class ServiceState:
 
     def refresh(self) -> None:
         """Look at pointer and rollout, load what they name, and swap. Logs and keeps what it has on failure."""
-        with self._refreshing:  # the polling and a request of an admin
+        self.look()
+        while (loading := self._follower.loading) is not None:
+            loading.wait()
+            self.look()
+
+    def look(self) -> None:
+        """As `refresh`, without waiting for the bundles of a rollout: a later look takes them up."""
+        with self._looking:  # the polling and a request of an admin
+            self._follower.take_up(serving=self._serving)
             self._follow_pointer()
             if self.current is None or not self.follows_pointer:
                 return
@@ -125,7 +133,8 @@ class ServiceState:
         if sha256 is not None and (held := self._follower.held.get(sha256)) is not None:
             self._swap(held)
             return
-        if self._refusals.must_wait(key):
+        loading = self._follower.loading
+        if self._refusals.must_wait(key) or (loading is not None and loading.ref.sha256 == sha256):
             return
         try:
             self._swap(self._load(where, sha256))
@@ -204,8 +213,12 @@ class ServiceState:
         write_file_whole(self._own_record, record.model_dump_json().encode())
         logger.info("Bundle %s serves, cutoff %s.", recommender.bundle.sha256[:12], recommender.bundle.cutoff)
 
+    @property
+    def _serving(self) -> str:
+        return self.current.bundle.sha256[:12] if self.current else "none"
+
     def _refuse(self, key: str, error: Exception) -> None:
-        self._refusals.add(key, error, serving=self.current.bundle.sha256[:12] if self.current else "none")
+        self._refusals.add(key, error, serving=self._serving)
         self.reason = str(error)
 
 

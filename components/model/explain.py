@@ -1,4 +1,7 @@
-"""Why an item is recommended, and what is like it."""
+"""Why an item is recommended, and what is like it.
+
+Shapes: k items of a list, T terms of the score, N items of the history, E entries of their filter rows.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -53,36 +55,56 @@ def _shares(lifts: Mapping[str, float]) -> dict[str, float]:
 
 
 def explain_listed(bundle: Bundle, ranked: Ranked) -> list[Explanation]:
-    """As `explain`, for every item of a list of the retrieval's, from what it kept of the user."""
-    pull = ranked.user.filter
+    """As `explain`, for every item of a list of the retrieval's, from what it kept of the user. All k items at once:
+    one by one, the reasons would cost as much as the list."""
+    if not len(ranked.items):
+        return []
+    names = list(ranked.lifts)
+    positive_kT = np.column_stack([lift_k.astype(np.float64) for lift_k in ranked.lifts.values()]).clip(min=0)
+    total_k = positive_kT.sum(axis=1, keepdims=True)
+    shares_kT = (positive_kT / np.where(total_k > 0, total_k, 1)).tolist()
+    is_lifted_k = total_k[:, 0] > 0
     explanations = []
-    for place, hit_E in enumerate(hits_of(ranked.items, pull.items_E, num_items=len(bundle.items))):
-        item = int(ranked.items[place])
-        shares = _shares({name: float(lift_k[place]) for name, lift_k in ranked.lifts.items()})
-        because: list[tuple[int, float]] = []
-        if len(hit_E) and bool(pull.pull_E[hit_E].any()):
-            history = ranked.user.history_N[pull.from_E[hit_E]]
-            because = _strongest(history, pull.pull_E[hit_E], ranked.row_means_I[history])
-        elif len(ranked.user.history_N):
-            history = ranked.user.history_N
-            scorer = bundle.scorer
-            cosine_N = scorer.history_ID.numpy()[history] @ scorer.target_ID.numpy()[item]
-            because = _strongest(history, ranked.user.strengths_N * cosine_N.clip(min=0), None)
-        sentence = _sentence(bundle, shares, because, item)
+    for place, because in enumerate(_led_to(bundle, ranked)):
+        shares = dict(zip(names, shares_kT[place], strict=True)) if is_lifted_k[place] else {}
+        sentence = _sentence(bundle, shares, because, int(ranked.items[place]))
         explanations.append(Explanation(shares=shares, because=because, sentence=sentence))
     return explanations
 
 
-def _strongest(
-    history: npt.NDArray[np.int64], pull: npt.NDArray[np.float32], means: npt.NDArray[np.float32] | None
-) -> list[tuple[int, float]]:
-    """The history items of the greatest lift, pull over mean, each with its part of the whole pull."""
-    total = float(pull.sum())
-    if total <= 0:
-        return []
-    lift = pull if means is None else pull / np.maximum(means, np.float32(1e-12))
-    best = np.argsort(-lift, kind="stable")[:BECAUSE].tolist()
-    return [(int(history[n]), float(pull[n]) / total) for n in best if pull[n] > 0]
+def _led_to(bundle: Bundle, ranked: Ranked) -> list[list[tuple[int, float]]]:
+    """What `_because` finds for each item of the list."""
+    user, pull = ranked.user, ranked.user.filter
+    num_listed, num_history = len(ranked.items), len(user.history_N)
+    if not num_history:
+        return [[]] * num_listed
+    # H: the entries of the history's filter rows that name an item of the list.
+    hit_H, place_H = hits_of(ranked.items, pull.items_E, num_items=len(bundle.items))
+    from_H, pull_H = pull.from_E[hit_H], pull.pull_E[hit_H]
+    lift_H = pull_H / np.maximum(ranked.row_means_I[user.history_N[from_H]], np.float32(1e-12))
+    order_H = np.lexsort((-lift_H, place_H))
+    total_k = np.bincount(place_H, weights=pull_H, minlength=num_listed).tolist()
+    first_k = np.searchsorted(place_H[order_H], np.arange(num_listed))
+    found: list[list[tuple[int, float]]] = []
+    ends = [*first_k[1:].tolist(), len(order_H)]
+    for place, (first, end, total) in enumerate(zip(first_k.tolist(), ends, total_k, strict=True)):
+        if total > 0:
+            best = order_H[first : min(end, first + BECAUSE)]
+            parts = zip(user.history_N[from_H[best]].tolist(), pull_H[best].tolist(), strict=True)
+            found.append([(item, part / total) for item, part in parts if part > 0])
+        else:
+            found.append(_alike(bundle, ranked, place))
+    return found
+
+
+def _alike(bundle: Bundle, ranked: Ranked, place: int) -> list[tuple[int, float]]:
+    """The history's items by vector, for an item of the list that the filter has no entry of."""
+    user, scorer = ranked.user, bundle.scorer
+    cosine_N = scorer.history_ID.numpy()[user.history_N] @ scorer.target_ID.numpy()[ranked.items[place]]
+    pull_N = user.strengths_N * cosine_N.clip(min=0)
+    total = float(pull_N.sum())
+    best_N = np.argsort(-pull_N, kind="stable")[:BECAUSE].tolist()
+    return [(int(user.history_N[n]), float(pull_N[n]) / total) for n in best_N if pull_N[n] > 0]
 
 
 def similar(bundle: Bundle, item: int, *, k: int) -> list[tuple[int, float]]:

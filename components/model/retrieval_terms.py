@@ -258,16 +258,13 @@ class TermTables:
         return groups
 
 
-def hits_of(items: Ints, items_E: Slots, *, num_items: int) -> list[Ints]:
-    """The entries that name each of a few distinct items, in order."""
-    if not len(items):
-        return []
+def hits_of(items: Ints, items_E: Slots, *, num_items: int) -> tuple[Ints, Ints]:
+    """Of the entries that name one of a few distinct items: which they are, ascending, and the item's place."""
     place_I = np.zeros(num_items, np.int16)  # one more than the place in the list; a list is far shorter than 32,767
     place_I[items] = np.arange(1, len(items) + 1)
     place_E = place_I[items_E]
-    hit_E = np.flatnonzero(place_E)
-    by_place = hit_E[np.argsort(place_E[hit_E], kind="stable")]
-    return np.split(by_place, np.searchsorted(place_E[by_place], np.arange(2, len(items) + 1)))
+    hit_H = np.flatnonzero(place_E)
+    return hit_H, place_E[hit_H].astype(np.int64) - 1
 
 
 def _sum(group: _Group, lifts: Mapping[str, Floats]) -> Floats:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import logging
 import shutil
+import weakref
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +21,7 @@ from components.core.live import POINTER, move_pointer
 from components.core.settings import Settings, load_settings
 from components.core.store import Store
 from components.deploy.step import check_golden
+from serving.schemas import RecommendRequest
 from serving.state import ServiceState
 
 MakeBundle = Callable[..., ArtifactRef]
@@ -76,6 +79,24 @@ def test_a_worker_swaps_when_the_pointer_moves(
     # A request that began on the old bundle still ends on it.
     assert before is not None
     assert before.bundle.sha256 != other.sha256
+
+
+def test_the_old_bundle_goes_with_its_last_request_and_no_collection_looks_at_the_new_one(
+    live: ServiceState, settings: Settings, make_bundle: MakeBundle, point: Callable[[ArtifactRef], None]
+) -> None:
+    assert live.current is not None
+    live.current.recommend(RecommendRequest(items=["dairy-1"]), None)
+    old = [weakref.ref(one) for one in (live.current, live.current.bundle, live.current.retrieval.tables)]
+    point(make_bundle(settings, "b"))
+    live.refresh()
+    gc.disable()  # a collection could not find it: it is frozen
+    try:
+        assert [one() for one in old] == [None, None, None]
+        assert live.current is not None
+        collected = gc.get_objects()  # without what is frozen
+        assert not any(one is live.current or one is live.current.bundle.items.item_ids for one in collected)
+    finally:
+        gc.enable()
 
 
 def test_an_unmoved_pointer_loads_nothing(live: ServiceState) -> None:

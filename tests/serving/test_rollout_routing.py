@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -43,7 +44,8 @@ class Shop:
     def store(self) -> Store:
         return Store(self.settings.artifact_root)
 
-    def stage(self, stage: str, share: float = 0.0, **changes: Any) -> Rollout:
+    def stage(self, stage: str, share: float = 0.0, *, has_time: bool = True, **changes: Any) -> Rollout:
+        """`has_time`: the worker's next look comes when what it needs is loaded."""
         self.rollout = Rollout(
             id="r1",
             challenger=self.challenger,
@@ -56,7 +58,7 @@ class Shop:
             run_id="run-1",
         ).model_copy(update=changes)
         write_rollout(self.store, self.rollout)
-        self.state.refresh()
+        self.state.refresh() if has_time else self.state.look()
         return self.rollout
 
     def ask(self, user_id: str | None, *, k: int = 3, category: str | None = None) -> RecommendAnswer:
@@ -223,6 +225,40 @@ def test_a_barred_challenger_is_routed_to_by_nobody_whoever_writes_the_rollout(s
     bar(shop.store, shop.challenger.sha256, reason="clicks")
     shop.stage("canary", 0.5)
     assert {shop.ask(user).bundle for user in USERS} == {shop.champion.sha256}
+
+
+def test_the_pointer_is_followed_while_a_challenger_is_still_loading(
+    shop: Shop, make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = make_bundle(shop.settings, "c")
+    is_awaited, has_arrived, has_ended = threading.Event(), threading.Event(), threading.Event()
+    original = shop.state._load
+
+    def load(where: str, sha256: str | None) -> Any:
+        if sha256 != shop.challenger.sha256:
+            return original(where, sha256)
+        is_awaited.set()
+        has_arrived.wait(60)
+        has_ended.set()
+        return original(where, sha256)
+
+    monkeypatch.setattr(shop.state, "_load", load)
+    shop.stage("canary", 0.5, has_time=False)
+    assert is_awaited.wait(60)
+    assert {shop.ask(user).bundle for user in USERS} == {shop.champion.sha256}
+
+    move_pointer(shop.store, other, previous=shop.champion, run_id="run-2")
+    end_rollout(shop.store)
+    shop.state.look()
+    assert {shop.ask(user).bundle for user in USERS} == {other.sha256}
+    (worker,) = live_workers(shop.store, now=datetime.now(UTC))
+    assert (worker.bundle, worker.rollout) == (other.sha256, None)
+    assert not has_ended.is_set()
+
+    # And when it comes after all, it is taken up, if it is wanted still.
+    has_arrived.set()
+    shop.stage("canary", 0.5, champion=other)
+    assert {shop.ask(user).bundle for user in USERS} == {other.sha256, shop.challenger.sha256}
 
 
 def test_a_torn_rollout_changes_nothing(shop: Shop) -> None:
