@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import scipy.sparse as sp
 import torch
-from torch import Tensor
 
 from components.model.ranking import top_k
 
@@ -23,7 +22,7 @@ NUM_FEATURES = 1 << 15
 NUM_DIMENSIONS = 48
 MIN_SIMILARITY = 0.3  # below it, two texts share a common word and no more
 SEED = 20_261_124
-BLOCK_ROWS = 2048
+BLOCK_ROWS = 256  # some 20 MB of cosines a block, which stay near the processor
 
 
 @dataclass(frozen=True)
@@ -73,34 +72,16 @@ def embed(texts: list[str]) -> npt.NDArray[np.float32]:
 
 def _cosines(vectors_TD: npt.NDArray[np.float32], *, neighbours: int) -> sp.csr_matrix:
     num_texts = len(vectors_TD)
-    blocks = torch.split(torch.from_numpy(vectors_TD), BLOCK_ROWS)
+    vectors = torch.from_numpy(vectors_TD)
     width = min(neighbours + 1, num_texts)
-    # A cosine goes both ways: each pair of blocks is multiplied once.
-    best: list[list[tuple[Tensor, Tensor]]] = [[] for _ in blocks]
-    for first, rows_BD in enumerate(blocks):
-        for second in range(first, len(blocks)):
-            cosine_BC = rows_BD @ blocks[second].T
-            if first == second:
-                cosine_BC.fill_diagonal_(2)  # itself first, whatever equals it
-            else:
-                best[second].append(_best_of(cosine_BC.T.contiguous(), first, width))
-            best[first].append(_best_of(cosine_BC, second, width))
-    rows, cols, values = [], [], []
-    for number, found in enumerate(best):
-        column_BC, value_BC = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))
-        place_Bk, value_Bk = top_k(value_BC, k=width)
-        first_row = number * BLOCK_ROWS
-        rows.append(np.repeat(np.arange(first_row, first_row + len(place_Bk)), width))
-        cols.append(column_BC.gather(1, place_Bk).numpy().ravel())
+    columns, values = [], []
+    for first, rows_BD in zip(range(0, num_texts, BLOCK_ROWS), vectors.split(BLOCK_ROWS), strict=True):
+        cosine_BT = rows_BD @ vectors.T
+        cosine_BT.diagonal(first).fill_(2)  # itself first, whatever equals it
+        column_Bk, value_Bk = top_k(cosine_BT, k=width)
+        columns.append(column_Bk.numpy().ravel())
         values.append(value_Bk.clamp(max=1).numpy().ravel())
-    value, row, col = np.concatenate(values), np.concatenate(rows), np.concatenate(cols)
+    value, row = np.concatenate(values), np.repeat(np.arange(num_texts), width)
     alike = value >= MIN_SIMILARITY
-    entries = (value[alike], (row[alike], col[alike]))
+    entries = (value[alike], (row[alike], np.concatenate(columns)[alike]))
     return sp.csr_matrix(entries, shape=(num_texts, num_texts), dtype=np.float32)
-
-
-def _best_of(cosine_BC: Tensor, block: int, width: int) -> tuple[Tensor, Tensor]:
-    """-> columns of the whole matrix (B, k) and cosines (B, k) of each row's best in a block; equal ones by column."""
-    place_Bk, value_Bk = top_k(cosine_BC, k=min(width, cosine_BC.shape[1]))
-    order_Bk = place_Bk.argsort(dim=1)
-    return place_Bk.gather(1, order_Bk) + block * BLOCK_ROWS, value_Bk.gather(1, order_Bk)
