@@ -101,8 +101,10 @@ def _keys(events: SessionEvents, days: Sequence[LogDay]) -> list[str]:
     reach_D = np.arange(len(days))
     at = np.flatnonzero(events.session_E >= 0)
     if len(at):
-        _, begin, session = np.unique(events.session_E[at], return_index=True, return_inverse=True)
-        np.minimum.at(reach_D, events.day_E[at], events.day_E[at][begin][session])
+        session, day = events.session_E[at], events.day_E[at]
+        begin = np.zeros(int(session.max()) + 1, dtype=np.int64)
+        begin[session[::-1]] = day[::-1]  # backwards: what is written last, the first event's day, stays
+        np.minimum.at(reach_D, day, begin[session])
     named = [(one.sha256, one.rows) for one in days]
     return [json_sha256({**shared, "days": named[reach_D[n] : n + 1]})[:32] for n in range(len(days))]
 
