@@ -136,16 +136,7 @@ class SessionPairs:
     def of(
         cls, pairs: Pairs, events: SessionEvents, *, is_directed: bool, num_items: int, min_distinct_users: int
     ) -> SessionPairs:
-        # A log has several times more pairs than events: narrow integers, and no array more than it takes.
-        item_E = events.item_E.astype(np.int32)
-        one, two = item_E[pairs.earlier_P], item_E[pairs.later_P]
-        pair = (one if is_directed else np.minimum(one, two)).astype(np.int64)
-        pair *= num_items
-        pair += two if is_directed else np.maximum(one, two)
-        pair, later = _by_pair(pair, pairs.later_P, num_items=num_items)
-        # What met in too few sessions met in the hands of too few.
-        kept = np.flatnonzero(_is_in_run(pair, min_distinct_users))
-        pair, later = pair[kept], later[kept]
+        pair, later = _often_met(pairs, events, is_directed=is_directed, num_items=num_items, least=min_distinct_users)
         reached_P = _is_floor_reached(pair, events.actor_E[later], min_distinct_users)
         starts = _starts(pair)
         size_G = np.diff(np.append(starts, len(pair)))
@@ -192,17 +183,29 @@ def _is_floor_reached(pair_P: Ints, actor_P: Ints, min_distinct_users: int) -> n
     return reached
 
 
-def _by_pair(pair_P: Ints, later_P: Positions, *, num_items: int) -> tuple[Ints, Positions]:
-    """Both sorted by pair, then by position, which ascends already."""
-    bits = int(later_P.max(initial=0)).bit_length()
+def _often_met(
+    pairs: Pairs, events: SessionEvents, *, is_directed: bool, num_items: int, least: int
+) -> tuple[Ints, Positions]:
+    """Pair of items and later event, sorted by both, of the pairs that met at least so often.
+
+    What met in too few sessions met in the hands of too few. A log has many times more pairs than events, and memory
+    that is touched first costs more than what is done in it: narrow integers, and little that is not done in place.
+    """
+    item_E = events.item_E.astype(np.int32)
+    one, two = item_E[pairs.earlier_P], item_E[pairs.later_P]
+    pair = np.multiply(one if is_directed else np.minimum(one, two), num_items, dtype=np.int64)
+    pair += two if is_directed else np.maximum(one, two, out=two)
+    bits = int(pairs.later_P.max(initial=0)).bit_length()
     if num_items**2 << bits >= 1 << 63:
-        ordered, order = (part.numpy() for part in torch.sort(torch.from_numpy(pair_P), stable=True))
-        return ordered, later_P[order]
-    # Where both fit into one integer, numpy's sort in place takes a quarter of the time.
-    key = pair_P << bits
-    key |= later_P
-    key.sort()
-    return key >> bits, (key & ((1 << bits) - 1)).astype(np.int32)
+        ordered, order = (part.numpy() for part in torch.sort(torch.from_numpy(pair), stable=True))
+        kept = np.flatnonzero(_is_in_run(ordered, least))
+        return ordered[kept], pairs.later_P[order[kept]]
+    # Where both fit into one integer, its sort in place takes a quarter of the time.
+    pair <<= bits
+    pair |= pairs.later_P
+    pair.sort()
+    kept = np.flatnonzero(_is_in_run(pair >> bits, least))
+    return pair[kept] >> bits, (pair[kept] & ((1 << bits) - 1)).astype(np.int32)
 
 
 def _is_in_run(ordered: Ints, length: int) -> npt.NDArray[np.bool_]:
