@@ -21,6 +21,10 @@ Moments = npt.NDArray[np.float64]
 # far as the session had come by the end of a pair's day.
 MAX_SESSION_ITEMS = 200
 
+# A log has many times more pairs than events. So many at a time: memory that is touched for the first time costs more
+# than what is done in it.
+CHUNK = 1 << 20
+
 BOUGHT, VIEWED, VIEWED_THEN_BOUGHT = "bought", "viewed", "viewed_then_bought"
 PAIR_KINDS = (BOUGHT, VIEWED, VIEWED_THEN_BOUGHT)
 
@@ -153,7 +157,9 @@ class SessionPairs:
 
     def counts(self, *, cutoff: float, half_life_days: float) -> tuple[Ints, Ints, Moments]:
         """As of `cutoff` (days): source, target, Σ decay of each pair that enough different actors had made by then."""
-        decay_P = np.exp2((self.moment_P - cutoff) / half_life_days)
+        decay_P = self.moment_P - cutoff
+        decay_P /= half_life_days
+        np.exp2(decay_P, out=decay_P)
         decay_P[self.moment_P >= cutoff] = 0
         weight_G: Moments = np.bincount(self.group_P, weights=decay_P, minlength=len(self.reached_G)).astype(np.float64)
         enough = np.flatnonzero(self.reached_G < cutoff)
@@ -188,32 +194,39 @@ def _often_met(
 ) -> tuple[Ints, Positions]:
     """Pair of items and later event, sorted by both, of the pairs that met at least so often.
 
-    What met in too few sessions met in the hands of too few. A log has many times more pairs than events, and memory
-    that is touched first costs more than what is done in it: narrow integers, and little that is not done in place.
+    What met in too few sessions met in the hands of too few.
     """
     item_E = events.item_E.astype(np.int32)
-    one, two = item_E[pairs.earlier_P], item_E[pairs.later_P]
-    pair = np.multiply(one if is_directed else np.minimum(one, two), num_items, dtype=np.int64)
-    pair += two if is_directed else np.maximum(one, two, out=two)
     bits = int(pairs.later_P.max(initial=0)).bit_length()
+    # Where pair and event fit into one integer, numpy sorts it in place in a quarter of the time.
     if num_items**2 << bits >= 1 << 63:
-        ordered, order = (part.numpy() for part in torch.sort(torch.from_numpy(pair), stable=True))
-        kept = np.flatnonzero(_is_in_run(ordered, least))
-        return ordered[kept], pairs.later_P[order[kept]]
-    # Where both fit into one integer, its sort in place takes a quarter of the time.
-    pair <<= bits
-    pair |= pairs.later_P
-    pair.sort()
-    kept = np.flatnonzero(_is_in_run(pair >> bits, least))
-    return pair[kept] >> bits, (pair[kept] & ((1 << bits) - 1)).astype(np.int32)
+        bits = 0
+    key_P = np.empty(len(pairs), dtype=np.int64)
+    for start in range(0, len(pairs), CHUNK):
+        part = slice(start, start + CHUNK)
+        one, two = item_E[pairs.earlier_P[part]], item_E[pairs.later_P[part]]
+        key = np.multiply(one if is_directed else np.minimum(one, two), num_items, out=key_P[part], dtype=np.int64)
+        key += two if is_directed else np.maximum(one, two)
+        if bits:
+            key <<= bits
+            key |= pairs.later_P[part]
+    if bits:
+        key_P.sort()
+        kept = key_P[_is_in_run(key_P, least, bits=bits)]
+        return kept >> bits, (kept & ((1 << bits) - 1)).astype(np.int32)
+    ordered, order = (part.numpy() for part in torch.sort(torch.from_numpy(key_P), stable=True))
+    is_kept = _is_in_run(ordered, least, bits=0)
+    return ordered[is_kept], pairs.later_P[order[is_kept]]
 
 
-def _is_in_run(ordered: Ints, length: int) -> npt.NDArray[np.bool_]:
-    """Whether a value is one of at least `length` equal ones; `ordered` ascends."""
-    is_first = ordered[length - 1 :] == ordered[: max(len(ordered) - length + 1, 0)]
+def _is_in_run(ordered: Ints, length: int, *, bits: int) -> npt.NDArray[np.bool_]:
+    """Whether a value is one of at least `length` that are equal but for the lowest bits; `ordered` ascends."""
     is_in_run = np.zeros(len(ordered), dtype=bool)
-    for place in range(length):
-        is_in_run[place : place + len(is_first)] |= is_first
+    for start in range(0, len(ordered), CHUNK):
+        high = ordered[start : start + CHUNK + length - 1] >> bits
+        is_first = high[length - 1 :] == high[: max(len(high) - length + 1, 0)]
+        for place in range(start, start + length):
+            is_in_run[place : place + len(is_first)] |= is_first
     return is_in_run
 
 
