@@ -146,7 +146,8 @@ def _write(
     joined = _joined(parts, np.repeat(shift_D, len(PAIR_KINDS)))
     with store.staging() as folder:
         local = Path(folder) / "pack.parquet"
-        write_parquet(pa.table({"earlier": joined.earlier_P, "later": joined.later_P}), local, dictionaries=())
+        table = pa.table({"earlier": joined.earlier_P, "later": joined.later_P})
+        write_parquet(table, local, dictionaries=(), has_statistics=False)
         sha256 = file_sha256(local)
         relative = f"{TABLE}/{sha256[:20]}.parquet"
         store.put_file(local, relative)
