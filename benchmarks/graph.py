@@ -34,7 +34,7 @@ from components.core.step import execute
 from components.core.store import Store
 
 RESULTS = Path(__file__).parent / "results" / "graph.json"
-LIBRARIES = ("numpy", "scipy", "torch", "dgl", "scikit-learn", "pyarrow")
+LIBRARIES = ("numpy", "scipy", "torch", "dgl", "mmh3", "pyarrow")
 # What the demo log has: no views, no rules, no knowledge graph.
 RELATIONS = ("co_purchase", "same_category", "same_brand", "price_band", "similar_text", "attribute", "user_item")
 FILTER, READING = "linear filter", "log, catalogue, session pairs"
@@ -104,6 +104,7 @@ def step_costs(home: Path, clean: ArtifactRef, *, days_before: int, anew: bool) 
     store = Store(settings.artifact_root)
     if anew:
         store.delete("tables/session_pairs")
+        store.delete("tables/similar_texts")
     store.delete("graph")
     as_of = artifact.as_of - timedelta(days=days_before)
     started, cpu = time.perf_counter(), time.process_time()

@@ -46,12 +46,14 @@ def count(graph: Any, *, is_warm_I: torch.Tensor) -> GraphCounts:
         edges = graph.num_edges(edge_type)
         before = relations.get(name, RelationCounts(edges=0, isolated_items=0, largest_hub_share=0.0))
         isolated, hub = before.isolated_items, before.largest_hub_share
+        source_E, target_E = graph.edges(etype=edge_type)  # degrees by dgl would sort the edges another way first
         if target_kind == ITEM:
-            hears_I = graph.in_degrees(etype=edge_type) > 0
+            hears_I = torch.zeros_like(heard_I)
+            hears_I[target_E] = True
             isolated = int((~hears_I).sum())
             heard_I |= hears_I
         if source_kind == ITEM and target_kind == ITEM and edges:
-            hub = float(graph.out_degrees(etype=edge_type).max()) / edges
+            hub = float(source_E.bincount().max()) / edges
         relations[name] = RelationCounts(edges=before.edges + edges, isolated_items=isolated, largest_hub_share=hub)
     return GraphCounts(
         items=graph.num_nodes(ITEM),

@@ -24,7 +24,7 @@ from components.core.hashing import code_sha256, file_sha256, json_sha256
 from components.core.schemas import EVENT_WEIGHTS, TARGET_EVENT_TYPES
 from components.core.shortcut import read_shortcut, write_shortcut
 from components.core.store import Store
-from components.graph.session_pairs import PAIR_KINDS, Ints, Pairs, Positions, SessionEvents, expand
+from components.graph.session_pairs import PAIR_KINDS, Ints, Pairs, SessionEvents, expand
 
 TABLE = "tables/session_pairs"
 _STATE = f"{TABLE}/state.json"
@@ -67,25 +67,27 @@ def all_pairs(events: SessionEvents, days: Sequence[LogDay], *, num_items: int, 
     packs = _read_state(store)
     kept = _read_packs(store, packs, set(keys))
     wanted = np.array([key not in kept for key in keys], dtype=bool)
-    first = np.searchsorted(events.day_E, np.arange(len(days) + 1)).astype(np.int32)
+    first = np.searchsorted(events.day_E, np.arange(len(days) + 1))
     if wanted.any():
         fresh = expand(events, num_items=num_items, is_wanted_day=wanted)
         bounds = {kind: np.searchsorted(pairs.later_P, first) for kind, pairs in fresh.items()}
         if all(wanted):
-            _write(store, [], [_days_of(fresh, bounds, first, n) for n in range(len(days))], keys)
+            _write(store, [], [_of_day(fresh, bounds, n) for n in range(len(days))], -first[:-1], keys)
             return DayPairs(fresh, [one.day for one in days])
-    of_days = [kept[key] if key in kept else _days_of(fresh, bounds, first, n) for n, key in enumerate(keys)]
+    # What was kept counts from its day's first event on, what is fresh from the log's.
+    of_days = [kept[key] if key in kept else _of_day(fresh, bounds, n) for n, key in enumerate(keys)]
+    origin = np.where(wanted, 0, first[:-1])
     if wanted.any():
         in_use = [pack for pack in packs if set(pack.days) & set(keys)]
-        if len(in_use) >= MAX_PACKS:
-            _write(store, [], of_days, keys)
-        else:
-            new = np.flatnonzero(wanted).tolist()
-            _write(store, in_use, [of_days[n] for n in new], [keys[n] for n in new])
-    whole = {
-        kind: _joined([_moved(one[kind], base) for one, base in zip(of_days, first, strict=False)])
-        for kind in PAIR_KINDS
-    }
+        written = np.arange(len(days)) if len(in_use) >= MAX_PACKS else np.flatnonzero(wanted)
+        _write(
+            store,
+            [] if len(in_use) >= MAX_PACKS else in_use,
+            [of_days[n] for n in written],
+            (origin - first[:-1])[written],
+            [keys[n] for n in written],
+        )
+    whole = {kind: _joined([one[kind] for one in of_days], origin) for kind in PAIR_KINDS}
     return DayPairs(whole, [one.day for one, is_wanted in zip(days, wanted, strict=True) if is_wanted])
 
 
@@ -101,8 +103,10 @@ def _keys(events: SessionEvents, days: Sequence[LogDay]) -> list[str]:
     reach_D = np.arange(len(days))
     at = np.flatnonzero(events.session_E >= 0)
     if len(at):
-        _, begin, session = np.unique(events.session_E[at], return_index=True, return_inverse=True)
-        np.minimum.at(reach_D, events.day_E[at], events.day_E[at][begin][session])
+        session, day = events.session_E[at], events.day_E[at]
+        begin = np.zeros(int(session.max()) + 1, dtype=np.int64)
+        begin[session[::-1]] = day[::-1]  # backwards: what is written last, the first event's day, stays
+        np.minimum.at(reach_D, day, begin[session])
     named = [(one.sha256, one.rows) for one in days]
     return [json_sha256({**shared, "days": named[reach_D[n] : n + 1]})[:32] for n in range(len(days))]
 
@@ -132,15 +136,18 @@ def _read_packs(store: Store, packs: Sequence[_Pack], keys: set[str]) -> dict[st
     return found
 
 
-def _write(store: Store, others: Sequence[_Pack], of_days: Sequence[Mapping[str, Pairs]], keys: Sequence[str]) -> None:
-    """Publish a pack of the days, then the state that names it and the other packs."""
+def _write(
+    store: Store, others: Sequence[_Pack], of_days: Sequence[Mapping[str, Pairs]], shift_D: Ints, keys: Sequence[str]
+) -> None:
+    """Publish a pack of the days, shifted to count from each one's first event, then the state that names all packs."""
     parts = [one[kind] for one in of_days for kind in PAIR_KINDS]
     starts = np.concatenate([[0], np.cumsum([len(part) for part in parts])])[:: len(PAIR_KINDS)]
     sizes = [tuple(len(one[kind]) for kind in PAIR_KINDS) for one in of_days]
-    joined = _joined(parts)
+    joined = _joined(parts, np.repeat(shift_D, len(PAIR_KINDS)))
     with store.staging() as folder:
         local = Path(folder) / "pack.parquet"
-        write_parquet(pa.table({"earlier": joined.earlier_P, "later": joined.later_P}), local, dictionaries=())
+        table = pa.table({"earlier": joined.earlier_P, "later": joined.later_P})
+        write_parquet(table, local, dictionaries=(), has_statistics=False)
         sha256 = file_sha256(local)
         relative = f"{TABLE}/{sha256[:20]}.parquet"
         store.put_file(local, relative)
@@ -150,21 +157,19 @@ def _write(store: Store, others: Sequence[_Pack], of_days: Sequence[Mapping[str,
         write_shortcut(store, _STATE, [pack.model_dump(mode="json") for pack in packs])
 
 
-def _days_of(pairs: Mapping[str, Pairs], bounds: Mapping[str, Ints], first: Positions, day: int) -> dict[str, Pairs]:
-    """Day's pairs, positions from its first event on."""
+def _of_day(pairs: Mapping[str, Pairs], bounds: Mapping[str, Ints], day: int) -> dict[str, Pairs]:
     of_day = {}
     for kind, whole in pairs.items():
         start, end = bounds[kind][day], bounds[kind][day + 1]
-        of_day[kind] = _moved(Pairs(whole.earlier_P[start:end], whole.later_P[start:end]), -first[day])
+        of_day[kind] = Pairs(whole.earlier_P[start:end], whole.later_P[start:end])
     return of_day
 
 
-def _moved(pairs: Pairs, by: np.int32) -> Pairs:
-    return Pairs(pairs.earlier_P + by, pairs.later_P + by)
-
-
-def _joined(parts: Sequence[Pairs]) -> Pairs:
-    return Pairs(
-        np.concatenate([np.zeros(0, np.int32), *(part.earlier_P for part in parts)]),
-        np.concatenate([np.zeros(0, np.int32), *(part.later_P for part in parts)]),
-    )
+def _joined(parts: Sequence[Pairs], shifts: Ints) -> Pairs:
+    """One after the other, each part's positions shifted."""
+    ends = np.cumsum([0, *map(len, parts)])
+    whole = Pairs(np.empty(ends[-1], dtype=np.int32), np.empty(ends[-1], dtype=np.int32))
+    for part, shift, start, end in zip(parts, shifts.astype(np.int32), ends[:-1], ends[1:], strict=True):
+        np.add(part.earlier_P, shift, out=whole.earlier_P[start:end])
+        np.add(part.later_P, shift, out=whole.later_P[start:end])
+    return whole

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -49,6 +49,7 @@ class ItemWorld:
     is_target_E: npt.NDArray[np.bool_]
     is_view_E: npt.NDArray[np.bool_]
     price_I: Floats  # the catalogue's; where it names none, the median paid before the cutoff; nan where unknown
+    _strengths: dict[tuple[float, int | None], sp.csr_matrix] = field(default_factory=dict)
 
     @property
     def cutoff_days(self) -> float:
@@ -77,6 +78,14 @@ class ItemWorld:
         A purchase counts 1 however often, decayed by the age of the last event with the item. With `strongest`, that
         many items a user, equals by item.
         """
+        # Asked for by a relation and by the filter.
+        if (half_life_days, strongest) not in self._strengths:
+            found = self._user_strengths(half_life_days)
+            found = found if strongest is None else strongest_entries(found, count=strongest)
+            self._strengths[half_life_days, strongest] = found
+        return self._strengths[half_life_days, strongest]
+
+    def _user_strengths(self, half_life_days: float) -> sp.csr_matrix:
         known = np.flatnonzero(self.user_E >= 0)
         key = torch.from_numpy(self.user_E[known] * self.num_items + self.item_E[known])
         ordered, order = (part.numpy() for part in torch.sort(key, stable=True))
@@ -87,8 +96,7 @@ class ItemWorld:
         strength = np.minimum(weight, 1.0) * np.exp2(-age / half_life_days)
         rows, cols = np.divmod(ordered[last], self.num_items)
         shape = (self.num_users, self.num_items)
-        strengths = sp.csr_matrix((strength.astype(np.float32), (rows, cols)), shape=shape)
-        return strengths if strongest is None else strongest_entries(strengths, count=strongest)
+        return sp.csr_matrix((strength.astype(np.float32), (rows, cols)), shape=shape)
 
     @cached_property
     def users_I(self) -> Ints:
@@ -223,10 +231,11 @@ def _events_before(event_files: Sequence[Path], cutoff: datetime) -> pa.Table:
     for n, path in enumerate(event_files):
         with pq.ParquetFile(path, read_dictionary=texts) as file:
             part = file.read(columns=list(columns))
+        if n == len(event_files) - 1:  # the day that the cutoff is in
+            part = part.filter(pc.less(part["timestamp"], pa.scalar(cutoff, TIMESTAMP)))
         day = pa.repeat(pa.scalar(n, pa.int64()), len(part))
         parts.append(pa.table({**{name: part[name] for name in columns}, "day": day}))
-    events = pa.concat_tables(parts).unify_dictionaries()
-    return events.filter(pc.less(events["timestamp"], pa.scalar(cutoff, TIMESTAMP)))
+    return pa.concat_tables(parts).unify_dictionaries()
 
 
 def _coded(column: pa.ChunkedArray) -> tuple[list[str], Ints]:

@@ -122,7 +122,8 @@ def write_edges(graph: Any, path: Path) -> None:
         numbers = [matrix.indices.astype(np.int32), target, matrix.data]
         parts.append(pa.table([*coded, *map(pa.array, numbers)], schema=EDGES))
     texts_only = [field.name for field in EDGES if field.type == TEXT]
-    write_parquet(pa.concat_tables(parts).unify_dictionaries(), path, dictionaries=texts_only)
+    table = pa.concat_tables(parts).unify_dictionaries()
+    write_parquet(table, path, dictionaries=texts_only, has_statistics=False)
 
 
 def write_nodes(relations: Mapping[str, sp.csr_matrix | NodeRelation], path: Path) -> None:

@@ -84,34 +84,38 @@ def strongest_entries(matrix: sp.csr_matrix, *, count: int) -> sp.csr_matrix:
 
 def _strongest(rows: sp.csr_matrix, *, count: int, first_row: int | None) -> sp.csr_matrix:
     lengths = np.diff(rows.indptr)
-    row_of_entry = np.repeat(np.arange(len(lengths), dtype=rows.indices.dtype), lengths)
-    data = rows.data
+    # A row is mostly faint entries: the value that it ends at is cheaper to find than an order of them all. With a
+    # diagonal it is looked for one place further down: the diagonal is left out of the few that are found.
+    last_R = _kth_largest(rows.data, rows.indptr, count=count if first_row is None else count + 1)
+    last_R = np.maximum(last_R, np.finfo(np.float32).smallest_subnormal)
+    places = np.flatnonzero(rows.data >= np.repeat(last_R, lengths))
+    row_of_place = np.repeat(np.arange(len(lengths)), np.diff(np.searchsorted(places, rows.indptr)))
     if first_row is not None:
-        data = data.copy()
-        data[rows.indices == row_of_entry + first_row] = 0
-    # A row is mostly faint entries: the value that it ends at is cheaper to find than an order of them all.
-    last_R = np.zeros(len(lengths), dtype=data.dtype)
-    for row in np.flatnonzero(lengths > count).tolist():
-        of_row = data[rows.indptr[row] : rows.indptr[row + 1]]
-        last_R[row] = np.partition(of_row, len(of_row) - count)[len(of_row) - count]
-    places = np.flatnonzero((data > 0) & (data >= last_R[row_of_entry]))
-    indptr = np.searchsorted(places, rows.indptr)
-    too_many = np.flatnonzero(np.diff(indptr) > count)
-    if len(too_many):
-        dropped = [
-            _last_equals(places[indptr[row] : indptr[row + 1]], data, rows.indices, count) for row in too_many.tolist()
-        ]
-        places = np.setdiff1d(places, np.concatenate(dropped), assume_unique=True)
-        indptr = np.searchsorted(places, rows.indptr)
-    strongest = sp.csr_matrix((data[places], rows.indices[places], indptr), shape=rows.shape)
+        is_other = rows.indices[places] != row_of_place + first_row
+        places, row_of_place = places[is_other], row_of_place[is_other]
+    # Of those equal to a row's last, the highest columns are too many.
+    above = rows.data[places] > last_R[row_of_place]
+    room_R = count - np.bincount(row_of_place[above], minlength=len(lengths))
+    equal = np.flatnonzero(~above & (np.bincount(row_of_place, minlength=len(lengths)) > count)[row_of_place])
+    equal = equal[np.lexsort((rows.indices[places[equal]], row_of_place[equal]))]
+    row = row_of_place[equal]
+    dropped = equal[np.arange(len(row)) - np.searchsorted(row, row) >= room_R[row]]
+    places, row_of_place = np.delete(places, dropped), np.delete(row_of_place, dropped)
+    indptr = np.searchsorted(row_of_place, np.arange(len(lengths) + 1))
+    strongest = sp.csr_matrix((rows.data[places], rows.indices[places], indptr), shape=rows.shape)
     strongest.sort_indices()
     return strongest
 
 
-def _last_equals(places: np.ndarray, data: np.ndarray, columns: np.ndarray, count: int) -> np.ndarray:
-    """Which of a row's places are too many: of those equal to its last, the ones with the highest columns."""
-    equal = places[data[places] == data[places].min()]
-    return equal[np.argsort(columns[equal])][len(equal) - (len(places) - count) :]
+def _kth_largest(data: np.ndarray, indptr: np.ndarray, *, count: int) -> np.ndarray:
+    """(R,) the `count`-th largest value of each row; 0 where it has fewer."""
+    last_R = np.zeros(len(indptr) - 1, dtype=data.dtype)
+    longer = np.flatnonzero(np.diff(indptr) >= count)
+    for row, start, end in zip(longer.tolist(), indptr[longer].tolist(), indptr[longer + 1].tolist(), strict=True):
+        of_row = data[start:end].copy()
+        of_row.partition(end - start - count)
+        last_R[row] = of_row[end - start - count]
+    return last_R
 
 
 def _power(degree: np.ndarray, exponent: float) -> np.ndarray:

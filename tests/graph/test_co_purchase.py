@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 from small_log import CUTOFF, ONE_IS_ENOUGH, bought, entries, log, worlds
 
@@ -13,7 +14,7 @@ from components.core.sections import GraphSettings
 from components.graph import session_pairs
 from components.graph.behaviour import co_purchase
 from components.graph.relations import build_relation
-from components.graph.session_pairs import BOUGHT
+from components.graph.session_pairs import BOUGHT, SessionEvents, SessionPairs, expand
 from components.graph.world import ItemWorld
 
 NO_DECAY = GraphSettings(min_distinct_users=1, half_life_days=1e9)
@@ -121,3 +122,34 @@ def test_rows_keep_their_strongest_neighbours_and_sum_to_one(world: Callable[...
     assert found == pytest.approx(
         {"a<b": ab / (ab + ac), "a<c": ac / (ab + ac), "b<a": 1, "c<a": 1, "d<a": 1}, rel=1e-5
     )
+
+
+def met(*, chunk: int, num_items: int, monkeypatch: pytest.MonkeyPatch) -> SessionPairs:
+    """Of forty sessions of five of nine items each."""
+    draw = np.random.default_rng(3)
+    item_E = np.concatenate([draw.choice(9, size=5, replace=False) for _ in range(40)])
+    of_session = np.repeat(np.arange(40), 5)
+    always = np.ones(200, dtype=bool)
+    events = SessionEvents(
+        item_E=item_E,
+        session_E=of_session,
+        actor_E=of_session % 7,
+        moment_E=np.arange(200),
+        day_E=np.zeros(200, dtype=np.int64),
+        is_target_E=always,
+        is_view_E=~always,
+    )
+    monkeypatch.setattr(session_pairs, "CHUNK", chunk)
+    pairs = expand(events, num_items=num_items, is_wanted_day=always[:1])[BOUGHT]
+    return SessionPairs.of(pairs, events, is_directed=False, num_items=num_items, min_distinct_users=6)
+
+
+@pytest.mark.parametrize(("chunk", "num_items"), [(7, 9), (1 << 20, 1 << 29), (7, 1 << 29)])
+def test_pairs_are_the_same_in_parts_and_where_pair_and_event_do_not_fit_into_one_integer(
+    monkeypatch: pytest.MonkeyPatch, chunk: int, num_items: int
+) -> None:
+    whole = met(chunk=1 << 20, num_items=9, monkeypatch=monkeypatch)
+    found = met(chunk=chunk, num_items=num_items, monkeypatch=monkeypatch)
+    assert 0 < len(whole.source_G) < 9 * 8 / 2
+    for column in ("group_P", "moment_P", "reached_G", "source_G", "target_G"):
+        np.testing.assert_array_equal(getattr(found, column), getattr(whole, column))

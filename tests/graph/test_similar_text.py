@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import scipy.sparse as sp
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import HashingVectorizer
+from sklearn.preprocessing import normalize
 from small_log import bought, entries, log, row_sums
 
 from components.core.sections import GraphSettings
@@ -16,10 +20,19 @@ from components.core.store import Store
 from components.graph import kept_texts, similar_texts
 from components.graph.kept_texts import TABLE, kept_cosines
 from components.graph.relations import build_relation
-from components.graph.similar_texts import TextNeighbours, text_codes, text_cosines
+from components.graph.similar_texts import (
+    NUM_DIMENSIONS,
+    NUM_FEATURES,
+    SEED,
+    TextNeighbours,
+    embed,
+    text_codes,
+    text_cosines,
+)
 from components.graph.world import ItemWorld
 
 TEAS = ["green tea leaves", "green tea bags", "black tea leaves"]
+THINGS = ["jersey", "bottle", "jug", "rug"]
 TOOLS = ["claw hammer", "sledge hammer", "hammer handle"]
 
 
@@ -70,6 +83,25 @@ def test_more_texts_than_dimensions_are_reduced_and_still_told_apart(monkeypatch
     same = [ordered[i].split()[1] == ordered[j].split()[1] for i, j in zip(rows, cols, strict=True)]
     assert len(same) > 100
     assert np.mean(same) > 0.95
+
+
+def test_vectors_are_those_of_a_hashing_vectorizer_and_a_truncated_svd() -> None:
+    texts = sorted(f"{colour} {thing} café-{n} x" for colour in ("red", "blue") for thing in THINGS for n in range(12))
+    options = {"n_features": NUM_FEATURES, "alternate_sign": False, "dtype": np.float32}
+    grams = [{"analyzer": "word", "ngram_range": (1, 2)}, {"analyzer": "char_wb", "ngram_range": (3, 3)}]
+    counts = sp.hstack([HashingVectorizer(**one, **options).transform(texts) for one in grams], format="csr")
+    rarity = np.log((1 + len(texts)) / (1 + counts.getnnz(axis=0))).astype(np.float32)
+    reduced = TruncatedSVD(NUM_DIMENSIONS, n_iter=2, random_state=SEED).fit_transform(
+        normalize(counts @ sp.diags(rarity))
+    )
+    assert len(texts) > NUM_DIMENSIONS
+    # A direction has no sign; cosines do not see it.
+    np.testing.assert_array_equal(np.abs(embed(texts)), np.abs(normalize(reduced)))
+
+
+def test_a_text_without_a_word_or_with_what_all_say_is_like_none() -> None:
+    assert not embed(["the same"]).any()
+    assert embed(["", "green tea", "green hat"]).any(axis=1).tolist() == [False, True, True]
 
 
 def test_items_hear_from_the_best_known_of_texts_like_theirs(world: Callable[..., ItemWorld]) -> None:
