@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from components.model.bundle import Bundle
+from components.model.bundle import Bundle, ItemTable
 from components.model.explain import Explanation, explain_listed, similar
 from components.model.retrieval import Ranked as Retrieved
 from components.model.retrieval import Retrieval
@@ -75,7 +76,7 @@ class Recommender:
         ]
         self.lists = ListStatistics(bundle)
         self._rows = ItemRows(items.index)
-        self._writer = Writer(items.item_ids, self._item, bundle=bundle.sha256)
+        self._writer = Writer(items.item_ids, partial(item_of, items), bundle=bundle.sha256)
 
     @torch.inference_mode()
     def recommend(
@@ -201,9 +202,10 @@ class Recommender:
         self._check_length(request.k)
         index = self._index(request.item_id)
         found = similar(self.bundle, index, k=request.k)
+        items = self.bundle.items
         return SimilarAnswer(
-            item=self._item(index),
-            items=[SimilarItem(score=score, **self._item(other).model_dump()) for other, score in found],
+            item=item_of(items, index),
+            items=[SimilarItem(score=score, **item_of(items, other).model_dump()) for other, score in found],
             bundle=self.bundle.sha256,
         )
 
@@ -225,7 +227,7 @@ class Recommender:
         hits = [index for index, hay in enumerate(self._search_texts) if all(word in hay for word in words)]
         popularity_I = np.asarray(self.bundle.items.popularity)
         hits.sort(key=lambda index: (-int(popularity_I[index]), index))
-        return SearchAnswer(items=[self._item(index) for index in hits[:limit]])
+        return SearchAnswer(items=[item_of(self.bundle.items, index) for index in hits[:limit]])
 
     def describe(self, *, loaded_at: datetime | None, roles: Sequence[str], stage: str) -> ModelAnswer:
         bundle, weights = self.bundle, self.bundle.scorer.weights
@@ -256,7 +258,7 @@ class Recommender:
             score=score,
             reasons=[why.sentence] if why and why.sentence else [],
             shares=why.shares if why else {},
-            **self._fields(index),
+            **_fields(self.bundle.items, index),
         )
 
     def _check(self, request: ListConditions) -> None:
@@ -278,21 +280,22 @@ class Recommender:
         index = self.bundle.items.index.get(item_id)
         if index is None:
             return Item(item_id=item_id, title=item_id, category=None, brand=None, price=None)
-        return self._item(index)
+        return item_of(self.bundle.items, index)
 
-    def _item(self, index: int) -> Item:
-        return Item.model_construct(**self._fields(index))
 
-    def _fields(self, index: int) -> dict[str, Any]:
-        """Of an `Item`."""
-        items = self.bundle.items
-        return {
-            "item_id": items.item_ids[index],
-            "title": items.display(index),
-            "category": items.categories[index],
-            "brand": items.brands[index],
-            "price": _finite(items.prices[index]),
-        }
+def item_of(items: ItemTable, index: int) -> Item:
+    return Item.model_construct(**_fields(items, index))
+
+
+def _fields(items: ItemTable, index: int) -> dict[str, Any]:
+    """Of an `Item`."""
+    return {
+        "item_id": items.item_ids[index],
+        "title": items.display(index),
+        "category": items.categories[index],
+        "brand": items.brands[index],
+        "price": _finite(items.prices[index]),
+    }
 
 
 def new_list_id() -> str:
