@@ -54,6 +54,7 @@ class ServiceState:
         self._store = Store(settings.artifact_root)
         self._looking = threading.Lock()
         self._refusals = Refusals()
+        self._refused: str | None = None  # of them, what the pointer names
         self._herald = Herald(self._store)
         self._shadow = Shadow()
         self._follower = RolloutFollower(
@@ -127,6 +128,10 @@ class ServiceState:
             return
         where, sha256 = wanted
         key = key_of(where, sha256)
+        if self._refused not in (None, key):
+            # It is no longer asked for; whoever points to it again has mended it, and need not wait for its next try.
+            self._refusals.forget(self._refused)
+            self._refused = None
         if self.current is not None and self.current.bundle.sha256 == sha256:
             self.reason = None
             return
@@ -140,6 +145,7 @@ class ServiceState:
             self._swap(self._load(where, sha256))
         except (BasketweaveError, OSError, ValueError, KeyError) as error:
             self._refuse(key, error)
+            self._refused = key
 
     def workers(self) -> dict[str, int]:
         """Live workers of this service by the bundle that they answer with."""

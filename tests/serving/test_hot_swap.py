@@ -210,6 +210,25 @@ def test_a_pointer_that_goes_back_after_a_refusal_clears_the_reason(
     assert live.reason is None
 
 
+def test_a_refused_bundle_that_is_pointed_to_anew_is_tried_at_once(
+    live: ServiceState, settings: Settings, make_bundle: MakeBundle, point: Callable[[ArtifactRef], None], store: Store
+) -> None:
+    good = json.loads(Path(store.path(POINTER)).read_text())
+    other, away = make_bundle(settings, "b"), settings.home / "away"
+    shutil.move(other.uri, away)
+    point(other)
+    live.refresh()
+    assert live.reason
+    shutil.move(away, other.uri)
+    live.refresh()
+    assert serving_now(live) == good["bundle"]["sha256"]  # its next try is due in two seconds
+    store.write_json(POINTER, good)
+    live.refresh()
+    point(other)
+    live.refresh()
+    assert serving_now(live) == other.sha256
+
+
 def test_dead_workers_are_not_counted(live: ServiceState) -> None:
     sha256 = serving_now(live)
     (live._peers / "worker-dead.json").write_text(json.dumps({"pid": 2**22 - 1, "bundle": "old"}))
