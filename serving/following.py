@@ -81,7 +81,7 @@ class RolloutFollower:
         *,
         worker: str,
         every_seconds: float,
-        load: Callable[[str, str | None], Recommender],
+        load: Callable[[str, str], Recommender],
         refusals: Refusals,
     ) -> None:
         self.routes: Routes | None = None

@@ -1,10 +1,14 @@
-"""A bundle that is loaded in a thread of its own, so that whoever wants it need not wait."""
+"""How bundles are loaded beside the requests: in a thread of their own, and by one worker after the other."""
 
 from __future__ import annotations
 
+import fcntl
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.core.artifact import ArtifactRef
@@ -12,11 +16,13 @@ from components.core.artifact import ArtifactRef
 if TYPE_CHECKING:  # torch loads in a worker when it loads a bundle
     from serving.recommend import Recommender
 
+TURN_SECONDS = 3.0
+
 
 class Loading:
     """One load. Nothing stops it: what nobody wants any more is dropped when it is done."""
 
-    def __init__(self, ref: ArtifactRef, load: Callable[[str, str | None], Recommender]) -> None:
+    def __init__(self, ref: ArtifactRef, load: Callable[[str, str], Recommender]) -> None:
         self.ref = ref
         self._done: Future[Recommender] = Future()
 
@@ -39,3 +45,18 @@ class Loading:
     def result(self) -> Recommender:
         """Raises what the load raised."""
         return self._done.result()
+
+
+@contextmanager
+def turn(file: Path) -> Iterator[None]:
+    """One after the other: the workers of a machine that load at one time leave no core to answer with. Nobody waits
+    longer than TURN_SECONDS for the others, so that a rollback reaches every worker in time, however many there are."""
+    with file.open("w") as lock:
+        deadline = time.monotonic() + TURN_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.05)
+        yield

@@ -27,6 +27,7 @@ from components.core.store import Store, write_file_whole
 from serving import metrics
 from serving.following import Refusals, RolloutFollower, key_of
 from serving.herald import Herald
+from serving.loading import turn
 from serving.rollout import Answer, Call, Routed, Shadow, answer_routed
 
 if TYPE_CHECKING:  # torch loads in a worker when it loads a bundle, never in BentoML's arbiter
@@ -61,7 +62,7 @@ class ServiceState:
             self._store,
             worker=self._herald.worker,
             every_seconds=settings.rollout.observe_seconds,
-            load=lambda where, sha256: self._load(where, sha256),
+            load=self._load_beside,
             refusals=self._refusals,
         )
         # The parent is BentoML's arbiter: one folder a service, one file a worker.
@@ -142,7 +143,12 @@ class ServiceState:
         if self._refusals.must_wait(key) or (loading is not None and loading.ref.sha256 == sha256):
             return
         try:
-            self._swap(self._load(where, sha256))
+            if self.current is None:  # nobody is answered meanwhile
+                self._swap(self._load(where, sha256))
+            else:
+                with turn(self._peers / "pointer.turn"):
+                    recommender = self._load(where, sha256)
+                self._swap(recommender)
         except (BasketweaveError, OSError, ValueError, KeyError) as error:
             self._refuse(key, error)
             self._refused = key
@@ -176,6 +182,11 @@ class ServiceState:
             return self.settings.serve.bundle, current.bundle.sha256 if current else None
         pointer = read_pointer(self._store)
         return None if pointer is None else (pointer.bundle.uri, pointer.bundle.sha256)
+
+    def _load_beside(self, where: str, sha256: str) -> Recommender:
+        """A rollout's; whose turn it is has nothing to do with the pointer's, which never waits for these."""
+        with turn(self._peers / "rollout.turn"):
+            return self._load(where, sha256)
 
     def _load(self, where: str, sha256: str | None) -> Recommender:
         from components.model.bundle import Bundle

@@ -7,6 +7,7 @@ import itertools
 import json
 import logging
 import shutil
+import threading
 import weakref
 from collections.abc import Callable
 from datetime import datetime
@@ -15,12 +16,14 @@ from pathlib import Path
 import pytest
 
 import serving.following
+import serving.loading
 from components.core.artifact import Artifact, ArtifactRef
 from components.core.errors import ArtifactError
 from components.core.live import POINTER, move_pointer
 from components.core.settings import Settings, load_settings
 from components.core.store import Store
 from components.deploy.step import check_golden
+from serving.loading import turn
 from serving.schemas import RecommendRequest
 from serving.state import ServiceState
 
@@ -271,3 +274,34 @@ def test_a_bundle_on_an_object_store_is_copied_once_and_served(make_bundle: Make
         state.refresh()
         assert serving_now(state) == ref.sha256, state.reason
     assert (settings.project_home / "bundles" / ref.sha256 / "manifest.json").is_file()
+
+
+def test_workers_load_one_after_the_other_and_none_waits_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    has_begun, may_end = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with turn(tmp_path / "turn"):
+            has_begun.set()
+            may_end.wait(60)
+            order.append("first")
+
+    def second() -> None:
+        with turn(tmp_path / "turn"):
+            order.append("second")
+
+    threads = [threading.Thread(target=one) for one in (first, second)]
+    threads[0].start()
+    assert has_begun.wait(60)
+    with monkeypatch.context() as patched:
+        patched.setattr(serving.loading, "TURN_SECONDS", 0.0)
+        with turn(tmp_path / "turn"):
+            order.append("impatient")
+    threads[1].start()
+    threads[1].join(0.2)  # it does not get on
+    may_end.set()
+    for one in threads:
+        one.join()
+    assert order == ["impatient", "first", "second"]
