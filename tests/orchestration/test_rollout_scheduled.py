@@ -70,30 +70,24 @@ def runs(record: SchedulerRecord) -> list[dict[str, Any]]:
     return found
 
 
-def answer(record: SchedulerRecord, option: str) -> str:
-    """Say yes or no to the question that waits; returns the run's id."""
+def decide(record: SchedulerRecord, option: str, *, run: int) -> dict[str, str]:
+    """Say yes or no whenever the question waits, until the DAG's run of this number has ended; each task's state."""
 
-    def asked() -> dict[str, Any] | None:
+    def has_ended() -> str | None:
         found = call(record, "dags/~/dagRuns/~/hitlDetails?response_received=false")["hitl_details"]
-        return next((one for one in found if one["task_instance"]["state"] == "awaiting_input"), None)
+        for question in (one for one in found if one["task_instance"]["state"] == "awaiting_input"):
+            # A person reads before the answer. Airflow takes a task for lost, and asks again, that is due before it was
+            # told that the task had begun to wait.
+            time.sleep(READING_SECONDS)
+            assert "production" in question["subject"]
+            task = question["task_instance"]
+            where = f"dags/rollout/dagRuns/{task['dag_run_id']}/taskInstances/{task['task_id']}/-1/hitlDetails"
+            call(record, where, {"chosen_options": [option]}, method="PATCH")
+        latest, *earlier = runs(record) or [{}]
+        is_over = len(earlier) == run - 1 and latest.get("state") in ("success", "failed")
+        return latest["dag_run_id"] if is_over else None
 
-    question = until(asked, what="approval is asked for")
-    # A person reads before the answer. Airflow loses a task that is due again before it was told that it was deferred.
-    time.sleep(READING_SECONDS)
-    task = question["task_instance"]
-    assert "production" in question["subject"]
-    where = f"dags/rollout/dagRuns/{task['dag_run_id']}/taskInstances/{task['task_id']}/-1/hitlDetails"
-    call(record, where, {"chosen_options": [option]}, method="PATCH")
-    run_id: str = task["dag_run_id"]
-    return run_id
-
-
-def states(record: SchedulerRecord, run_id: str) -> dict[str, str]:
-    """The state of each task, once the run has ended."""
-    until(
-        lambda: any(run["dag_run_id"] == run_id and run["state"] in ("success", "failed") for run in runs(record)),
-        what=f"{run_id} ends",
-    )
+    run_id = until(has_ended, what=f"run {run} ends")
     found = call(record, f"dags/rollout/dagRuns/{run_id}/taskInstances")["task_instances"]
     return {task["task_id"]: task["state"] for task in found}
 
@@ -104,7 +98,7 @@ def test_who_is_refused_goes_whole_and_who_is_approved_serves(settings: Settings
     record = start_scheduler(settings)
     try:
         tell_asset(record, "basketweave://demo/deployment")
-        ended = states(record, answer(record, "Reject"))
+        ended = decide(record, "Reject", run=1)
         passed = dict.fromkeys(("begin", "shadow", "canary_10", "canary_50", "approve"), "success")
         assert ended == {**passed, "production": "skipped", "watch": "skipped", "send_away": "success"}
         assert served(store) == champion.content_sha256
@@ -114,7 +108,7 @@ def test_who_is_refused_goes_whole_and_who_is_approved_serves(settings: Settings
 
         approved = offer(settings, "c")
         tell_asset(record, "basketweave://demo/deployment")
-        ended = states(record, answer(record, "Approve"))
+        ended = decide(record, "Approve", run=2)
         assert ended == {**passed, "production": "success", "watch": "success", "send_away": "skipped"}
         assert served(store) == approved.content_sha256
         assert registry.holder(CHAMPION) == registry.find(approved.content_sha256)
