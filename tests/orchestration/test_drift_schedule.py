@@ -28,7 +28,7 @@ def test_drift_starts_a_retrain_whose_journal_says_why(tmp_path: Path) -> None:
     record = start_scheduler(settings)
     try:
         tell_asset(record, "basketweave://demo/drift", extra={"why": WHY})
-        deadline = time.monotonic() + 240
+        deadline = time.monotonic() + 400
         because: list[str] = []
         while not because and time.monotonic() < deadline:
             time.sleep(1)

@@ -90,7 +90,7 @@ def test_the_real_scheduler_runs_a_task_and_leaves_no_orphan(tmp_path: Path) -> 
         with pytest.raises(BusyError, match=record.url):
             start_scheduler(settings)
         assert len(members(record.pid)) > 4
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 400
         while not (runs := last_runs(Store(settings.artifact_root), count=1)) and time.monotonic() < deadline:
             time.sleep(1)
         (entry,) = runs[0]
