@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -60,8 +61,11 @@ def write_entry(store: Store, folder: str, entry: TaskEntry) -> None:
 
 
 def last_runs(store: Store, *, count: int) -> list[Sequence[TaskEntry]]:
-    """The entries of the newest runs, newest run first, tasks in the order in which they ended."""
-    return [_read_run(store, folder) for folder in reversed(store.list_dir(ROOT)[-count:])]
+    """The entries of the newest runs, newest run first, tasks in the order in which they ended.
+
+    A run whose first entry is just being written has none yet, and is left out."""
+    runs = (_read_run(store, folder) for folder in reversed(store.list_dir(ROOT)))
+    return list(itertools.islice(filter(None, runs), count))
 
 
 def _read_run(store: Store, folder: str) -> Sequence[TaskEntry]:
