@@ -36,6 +36,15 @@ def test_an_unreadable_entry_hides_no_other(tmp_path: Path) -> None:
     assert [one.task for one in last_runs(store, count=1)[0]] == ["ingest"]
 
 
+def test_a_run_whose_first_entry_is_just_being_written_is_left_out(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    write_entry(store, run_folder(store, run_id="a", started_at=NOON), entry("a", "ingest", minute=1))
+    begun = tmp_path / "runs" / run_folder(store, run_id="b", started_at=NOON + timedelta(hours=1))
+    begun.mkdir()
+    (begun / ".ingest.json.part").write_text("{")
+    assert [run[0].run_id for run in last_runs(store, count=1)] == ["a"]
+
+
 def test_a_clock_that_is_set_back_changes_no_order(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     for run, hours_back in (("first", 0), ("second", 5), ("third", 3)):
