@@ -7,7 +7,7 @@ several milliseconds. What it answers is what Feast answers; tests hold the two 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from components.core.errors import FeatureStoreError
+from components.core.errors import FeatureStoreError, WouldWaitError
 from components.core.schemas import USER_HISTORY, USER_STATISTICS
 from components.core.settings import Settings
 from feature_repo.layout import FeastHome
@@ -96,10 +96,22 @@ class OnlineFeatures:
             found.extend(self._read_batch(user_ids[start : start + USERS_A_READ], now))
         return found
 
+    def read_at_once(self, user_id: str, *, now: datetime) -> UserFeatures | None:
+        """As `read`, for a caller who may not wait; raises WouldWaitError where the store's answer takes waiting for
+        a writer's lock or for a server."""
+        return self._features_of([user_id], now, lambda rows: [rows.read_at_once(user_id)])[0]
+
     def _read_batch(self, user_ids: Sequence[str], now: datetime) -> list[UserFeatures | None]:
+        return self._features_of(user_ids, now, lambda rows: rows.read(user_ids))
+
+    def _features_of(
+        self, user_ids: Sequence[str], now: datetime, read: Callable[[RowReader], list[UserRows]]
+    ) -> list[UserFeatures | None]:
         try:
-            rows = self._open().read(user_ids)
+            rows = read(self._open())
             return [_user_features(user_id, found, now) for user_id, found in zip(user_ids, rows, strict=True)]
+        except WouldWaitError:
+            raise
         except Exception as error:
             # Each online store fails in its own types, and all of them mean: go on without, and open it anew.
             self._forget()

@@ -16,12 +16,14 @@ from typing import Any, Protocol
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
+from components.core.errors import WouldWaitError
 from feature_repo.layout import FeastHome
 
 # Of a user: view -> (seconds since 1970 of the row's moment, feature -> value, for `decode`).
 UserRows = dict[str, tuple[float, dict[str, bytes]]]
 
 USER_KEY = "user_id"
+PATIENCE_SECONDS = 5.0  # for a writer, which holds SQLite's lock while it commits
 STRING_TYPE = 2  # feast.types.ValueType.STRING
 _TYPES = descriptor_pb2.FieldDescriptorProto
 # The kinds that our schemas use: name -> (number in the message, type of its element); `…_list_val` wraps a list.
@@ -52,6 +54,10 @@ class RowReader(Protocol):
         """One answer a user, in order; without a view where it has no row of the user."""
         ...
 
+    def read_at_once(self, user_id: str) -> UserRows:
+        """Of one user. Raises WouldWaitError where the answer would have to be waited for."""
+        ...
+
 
 def open_rows(home: FeastHome, views: Mapping[str, Sequence[str]]) -> RowReader:
     """`views`: the features to read, by view."""
@@ -59,7 +65,7 @@ def open_rows(home: FeastHome, views: Mapping[str, Sequence[str]]) -> RowReader:
 
 
 class SqliteRows:
-    """Reads only, so that no read makes a file. A connection a thread."""
+    """Reads only, so that no read makes a file. A connection a thread, and one that waits for no writer."""
 
     def __init__(self, home: FeastHome, views: Mapping[str, Sequence[str]]) -> None:
         self._uri = f"file:{home.online}?mode=ro"
@@ -69,6 +75,17 @@ class SqliteRows:
         self._local = threading.local()
 
     def read(self, user_ids: Sequence[str]) -> list[UserRows]:
+        return self._read(self._connection("patient", wait_seconds=PATIENCE_SECONDS), user_ids)
+
+    def read_at_once(self, user_id: str) -> UserRows:
+        try:
+            return self._read(self._connection("hasty", wait_seconds=0.0), [user_id])[0]
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:  # the low byte: above it are the kinds of busy
+                raise
+            raise WouldWaitError from error
+
+    def _read(self, connection: sqlite3.Connection, user_ids: Sequence[str]) -> list[UserRows]:
         keys = [entity_key(user_id) for user_id in user_ids]
         marks = ",".join("?" * len(keys))
         # "+ 0" takes the column's type away, and with it the converter to local time. "+" before a column keeps one
@@ -79,15 +96,16 @@ class SqliteRows:
             for number, (table, names) in enumerate(zip(self._tables, self._names, strict=True))
         )
         found: dict[bytes, UserRows] = {key: {} for key in keys}
-        for number, key, name, value, moment in self._connection().execute(query, keys * len(self._tables)):
+        for number, key, name, value, moment in connection.execute(query, keys * len(self._tables)):
             _, values = found[key].setdefault(self._views[number], (moment, {}))
             values[name] = value
         return [found[key] for key in keys]
 
-    def _connection(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+    def _connection(self, name: str, *, wait_seconds: float) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, name, None)
         if connection is None:
-            connection = self._local.connection = sqlite3.connect(self._uri, uri=True)
+            connection = sqlite3.connect(self._uri, uri=True, timeout=wait_seconds)
+            setattr(self._local, name, connection)
         return connection
 
 
@@ -112,6 +130,9 @@ class RedisRows:
             for user_id in user_ids:
                 trip.hmget(entity_key(user_id) + self._suffix, self._fields)
             return [self._rows(found) for found in trip.execute()]
+
+    def read_at_once(self, user_id: str) -> UserRows:
+        raise WouldWaitError("Redis is a server, and answers when it does.")
 
     def _rows(self, found: Sequence[bytes | None]) -> UserRows:
         rows: UserRows = {}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from components.core.errors import WouldWaitError
 from serving import metrics
 from serving.behaviour import Behaviour
 from serving.errors import RequestError
@@ -14,13 +15,16 @@ from serving.fresh import FreshEvent, FreshStoreError
 from serving.online import OnlineStoreError, OnlineUser, UserReader
 from serving.recommend import Recommender, new_list_id
 from serving.rollout import count_of_batch
-from serving.schemas import BatchRequest, ListConditions, RecommendAnswer, RecommendRequest
+from serving.schemas import BatchRequest, ListConditions, RecommendRequest
 from serving.served_log import ServedList
 from serving.state import ServiceState
 from serving.written import Written
 
 logger = logging.getLogger(__name__)
 
+Clock = Callable[[], datetime]
+
+AT_ONCE_ITEMS = 1_000  # of a stock list: more take longer to look up than all else does
 NOT_LOGGED = {"user_id", "user_ids", "items", "reasons"}
 
 
@@ -32,29 +36,39 @@ class Asking:
         self._reader = reader
         self._behaviour = behaviour
 
-    def one(self, request: RecommendRequest) -> RecommendAnswer:
-        """Raises RequestError where the request asks for what the bundle does not offer."""
+    def one(self, request: RecommendRequest, *, at_once: bool = False) -> Written:
+        """Raises RequestError where the request asks for what the bundle does not offer; and WouldWaitError, with
+        nothing done, where the answer is wanted at once but has to wait for a store or for long work."""
         user_id = request.user_id
         missing: list[str] = []
         fresh: Sequence[FreshEvent] = ()
         users: dict[datetime, OnlineUser | None] = {}  # by the clock that they were read at: two bundles may have two
+        if at_once and request.in_stock is not None and len(request.in_stock) > AT_ONCE_ITEMS:
+            raise WouldWaitError
+        moments: dict[Clock, datetime] = {}
+
+        def user_for(recommender: Recommender, *, at_once: bool = False) -> OnlineUser | None:
+            if user_id is None:
+                return None
+            now = moments.setdefault(recommender.clock, recommender.clock())  # the wall's is another at each look
+            if now not in users:
+                users[now] = self._users([user_id], now, missing, at_once=at_once)[0]
+            return users[now]
+
         if user_id is not None:
-            fresh = self._fresh([user_id], missing)[0]
+            fresh = self._fresh([user_id], missing, at_once=at_once)[0]
+            # Before anybody is asked to answer: whoever may not wait is told so, and nothing is counted.
+            user_for(self._state.route(user_id).recommender, at_once=at_once)
         list_id = new_list_id()
 
-        def call(recommender: Recommender, degraded: Sequence[str]) -> RecommendAnswer:
-            user = None
-            if user_id is not None:
-                now = recommender.clock()
-                if now not in users:
-                    users[now] = self._users([user_id], now, missing)[0]
-                user = users[now]
+        def call(recommender: Recommender, degraded: Sequence[str]) -> Written:
+            user = user_for(recommender)
             return recommender.recommend(
                 request, user, fresh=fresh, degraded=[*missing, *degraded] if missing else degraded, list_id=list_id
             )
 
         answer = self._state.answer(user_id, call)
-        self._count([answer], has_user=user_id is not None)
+        self._count([answer], missing, has_user=user_id is not None)
         self._log(request, [user_id], [answer])
         return answer
 
@@ -87,7 +101,7 @@ class Asking:
         in_order = [answers[place] for place in range(len(request.user_ids))]
         for route, answer in zip(routed, in_order, strict=True):
             count_of_batch(route, answer)
-        self._count(in_order, has_user=True)
+        self._count(in_order, missing, has_user=True)
         self._log(request, request.user_ids, in_order)
         return in_order
 
@@ -102,29 +116,34 @@ class Asking:
         users = self._users([request.user_ids[place] for place in places], recommender.clock(), missing)
         return recommender.recommend_many(request, users, fresh=[fresh[place] for place in places], degraded=missing)
 
-    def _users(self, user_ids: Sequence[str], now: datetime, missing: list[str]) -> Sequence[OnlineUser | None]:
+    def _users(
+        self, user_ids: Sequence[str], now: datetime, missing: list[str], *, at_once: bool = False
+    ) -> Sequence[OnlineUser | None]:
         try:
             if len(user_ids) == 1:
-                return [self._reader.read(user_ids[0], now=now)]
+                read = self._reader.read_at_once if at_once else self._reader.read
+                return [read(user_ids[0], now=now)]
             return self._reader.read_many(user_ids, now=now)
         except OnlineStoreError:
             if "online_store" not in missing:
                 missing.append("online_store")
-                metrics.FALLBACKS.labels("online_store").inc(len(user_ids))
             return [None] * len(user_ids)
 
-    def _fresh(self, user_ids: Sequence[str], missing: list[str]) -> Sequence[Sequence[FreshEvent]]:
+    def _fresh(
+        self, user_ids: Sequence[str], missing: list[str], *, at_once: bool = False
+    ) -> Sequence[Sequence[FreshEvent]]:
         pseudonym = self._behaviour.pseudonyms.of
         try:
             if len(user_ids) == 1:
-                return [self._behaviour.fresh.of(pseudonym(user_ids[0]))]
+                return [self._behaviour.fresh.of(pseudonym(user_ids[0]), at_once=at_once)]
             return self._behaviour.fresh.of_many([pseudonym(user_id) for user_id in user_ids])
         except FreshStoreError:
             missing.append("fresh_store")
-            metrics.FALLBACKS.labels("fresh_store").inc(len(user_ids))
             return [()] * len(user_ids)
 
-    def _count(self, answers: Sequence[RecommendAnswer | Written], *, has_user: bool) -> None:
+    def _count(self, answers: Sequence[Written], missing: Sequence[str], *, has_user: bool) -> None:
+        for store in missing:
+            metrics.FALLBACKS.labels(store).inc(len(answers))
         # Counted together first: a counter's lock is most of what counting costs.
         lists = Counter((answer.source, answer.bundle[:12]) for answer in answers)
         for labels, count in lists.items():
@@ -137,19 +156,12 @@ class Asking:
             if answer.feature_age_seconds is not None:
                 metrics.FEATURE_AGE.observe(answer.feature_age_seconds)
 
-    def _log(
-        self, request: ListConditions, user_ids: Sequence[str | None], answers: Sequence[RecommendAnswer | Written]
-    ) -> None:
+    def _log(self, request: ListConditions, user_ids: Sequence[str | None], answers: Sequence[Written]) -> None:
         served = self._behaviour.served
         for user_id, answer in zip(user_ids, answers, strict=True):
             if not served.chooses(answer.list_id):
                 continue
             routed = self._state.route(user_id)
-            items = (
-                [(item.item_id, item.score) for item in answer.items]
-                if isinstance(answer, RecommendAnswer)
-                else list(answer.items)
-            )
             served.offer(
                 ServedList(
                     list_id=answer.list_id,
@@ -158,11 +170,11 @@ class Asking:
                     bundle=answer.bundle,
                     user=None if user_id is None else self._behaviour.pseudonyms.of(user_id),
                     source=answer.source,
-                    items=items,
+                    items=list(answer.items),
                     propensity=answer.propensity,
                     request=request.model_dump(exclude=NOT_LOGGED, exclude_defaults=True),
                 )
             )
             if answer.bundle == routed.recommender.bundle.sha256:  # else the champion stood in
-                for name, value in routed.recommender.lists.of([item_id for item_id, _ in items]).items():
+                for name, value in routed.recommender.lists.of([item_id for item_id, _ in answer.items]).items():
                     metrics.LIST_STATISTIC.labels(name).observe(value)

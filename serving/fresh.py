@@ -14,6 +14,7 @@ import threading
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from components.core.errors import WouldWaitError
 from components.core.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -58,6 +59,9 @@ class FreshStoreError(Exception):
 
 class FreshStore(Protocol):
     """Users are pseudonyms. Every method raises FreshStoreError where the store is away."""
+
+    is_remote: bool
+    """A server that has to be waited for, and not a file of this machine."""
 
     def add(self, events: Sequence[tuple[str, FreshEvent]]) -> None:
         """Keep events of users; one with an event_id that the user has already is not kept twice."""
@@ -107,10 +111,15 @@ class FreshBehaviour:
         self._stopped = threading.Event()
         self._watching: threading.Thread | None = None
 
-    def of(self, user: str) -> list[FreshEvent]:
-        """A user's events. Raises FreshStoreError at once while the store is away."""
+    def of(self, user: str, *, at_once: bool = False) -> list[FreshEvent]:
+        """A user's events. Raises FreshStoreError at once while the store is away; and WouldWaitError where they are
+        wanted at once and a server would have to be asked."""
         found = self._at_hand.get(user)
-        return found if found is not None else self.of_many([user])[0]
+        if found is not None:
+            return found
+        if at_once and self.store.is_remote and not self._is_down:
+            raise WouldWaitError
+        return self.of_many([user])[0]
 
     def of_many(self, users: Sequence[str]) -> list[list[FreshEvent]]:
         """As `of`, one answer a user, in one read."""

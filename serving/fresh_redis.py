@@ -20,6 +20,8 @@ CHANGES_KEPT = 50_000
 class RedisFresh:
     """A `FreshStore`: a list a user, a stream of who changed, and a hash a user and day of what was spent."""
 
+    is_remote = True
+
     def __init__(self, url: str, *, project: str, limits: ServeSettings) -> None:
         # Any: redis-py types each answer as all that its settings could make of it.
         self._redis: Any = redis.Redis.from_url(

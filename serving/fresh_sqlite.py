@@ -41,6 +41,8 @@ CREATE TABLE IF NOT EXISTS spent (
 class SqliteFresh:
     """A `FreshStore`. One connection reads and one writes, so a reader never waits for a writer."""
 
+    is_remote = False
+
     def __init__(self, path: Path, *, limits: ServeSettings, clock: Callable[[], float] = time.time) -> None:
         self.path = path
         self._limits = limits

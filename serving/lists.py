@@ -43,11 +43,11 @@ class Filters:
         self._index = items.index
         self._num_items = len(items.item_ids)
         self._prices_I = torch.from_numpy(items.prices)  # nan compares false, so an unknown price passes no bound
-        self.categories = sorted({name for name in items.categories if name is not None})
+        names = items.categories.values
+        self.categories = sorted(name for name in names if name is not None)
         self._code = {name: code for code, name in enumerate(self.categories)}
-        self._category_I = torch.tensor(
-            [-1 if name is None else self._code[name] for name in items.categories], dtype=torch.int32
-        )
+        code_of_value = np.array([-1 if name is None else self._code[name] for name in names], np.int32)
+        self._category_I = torch.from_numpy(code_of_value[items.categories.codes])
 
     def allowed(self, request: ListConditions) -> Tensor | None:
         """(I,) bool, or None where everything is allowed. Raises RequestError for a category that no item has."""

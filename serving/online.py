@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from components.core.errors import FeatureStoreError
 from components.core.settings import Settings
 
-if TYPE_CHECKING:  # Feast is imported by the worker that opens it
+if TYPE_CHECKING:
     from feature_repo.online import UserFeatures
 
 
@@ -44,6 +45,9 @@ class UserReader(Protocol):
 
     def read(self, user_id: str, *, now: datetime) -> OnlineUser | None: ...
 
+    def read_at_once(self, user_id: str, *, now: datetime) -> OnlineUser | None:
+        """As `read`; raises WouldWaitError where the answer would have to be waited for."""
+
     def read_many(self, user_ids: Sequence[str], *, now: datetime) -> Sequence[OnlineUser | None]: ...
 
 
@@ -51,23 +55,35 @@ class FeastReader:
     """The project's online store, through `feature_repo.online`."""
 
     def __init__(self, settings: Settings) -> None:
-        # Feast is the heaviest import of a worker; here it is paid before the first request.
+        # Protobuf and Redis are imported by the worker that opens the store, before the first request.
         from feature_repo.online import SERVED, OnlineFeatures
 
         self._features = OnlineFeatures(settings, SERVED)
 
     def read(self, user_id: str, *, now: datetime) -> OnlineUser | None:
-        return self.read_many([user_id], now=now)[0]
+        with _as_online_store_error():
+            return _online_user(self._features.read(user_id, now=now), now)
+
+    def read_at_once(self, user_id: str, *, now: datetime) -> OnlineUser | None:
+        with _as_online_store_error():
+            return _online_user(self._features.read_at_once(user_id, now=now), now)
 
     def read_many(self, user_ids: Sequence[str], *, now: datetime) -> list[OnlineUser | None]:
-        try:
-            found = self._features.read_many(user_ids, now=now)
-        except FeatureStoreError as error:
-            raise OnlineStoreError(str(error)) from error
-        return [None if features is None else _online_user(features, now) for features in found]
+        with _as_online_store_error():
+            return [_online_user(features, now) for features in self._features.read_many(user_ids, now=now)]
 
 
-def _online_user(features: UserFeatures, now: datetime) -> OnlineUser:
+@contextmanager
+def _as_online_store_error() -> Iterator[None]:
+    try:
+        yield
+    except FeatureStoreError as error:
+        raise OnlineStoreError(str(error)) from error
+
+
+def _online_user(features: UserFeatures | None, now: datetime) -> OnlineUser | None:
+    if features is None:
+        return None
     return OnlineUser(
         items=features.history_items,
         weights=features.history_weights,

@@ -12,7 +12,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -38,8 +38,6 @@ from serving.schemas import (
     Item,
     ListConditions,
     ModelAnswer,
-    RecommendAnswer,
-    RecommendedItem,
     RecommendRequest,
     SearchAnswer,
     SimilarAnswer,
@@ -71,9 +69,6 @@ class Recommender:
         items = bundle.items
         self.filters = Filters(bundle)
         self.retrieval = Retrieval(bundle.scorer, run_limit=bundle.run_limit)
-        self._search_texts = [
-            f"{items.display(index)}\n{item_id}".casefold() for index, item_id in enumerate(items.item_ids)
-        ]
         self.lists = ListStatistics(bundle)
         self._rows = ItemRows(items.index)
         self._writer = Writer(items.item_ids, partial(item_of, items), bundle=bundle.sha256)
@@ -87,7 +82,7 @@ class Recommender:
         fresh: Sequence[FreshEvent] = (),
         degraded: Sequence[str] = (),
         list_id: str | None = None,
-    ) -> RecommendAnswer:
+    ) -> Written:
         """`user` is what the online store knows; None for a stranger or when the store is down. `fresh` is what they
         did since. The same `list_id` draws the same list where lists are explored; None: a new one."""
         self._check(request)
@@ -104,7 +99,7 @@ class Recommender:
         list_id = list_id or new_list_id()
         allowed = self.filters.allowed(request)
         ranked, found = self._ranked(known, request, None if allowed is None else allowed.numpy(), list_id)
-        return self._answer(known, ranked, list_id, degraded, found if request.reasons else None)
+        return self._writer.written(known, ranked, list_id, degraded, found)
 
     @torch.inference_mode()
     def recommend_many(
@@ -129,8 +124,7 @@ class Recommender:
             answers = []
             for one, list_id, user_D in zip(known, list_ids, users_BD, strict=True):
                 ranked, found = self._ranked(one, request, allowed_I, list_id, user_D=user_D)
-                why = found if request.reasons else None
-                answers.append(Written.of(self._answer(one, ranked, list_id, degraded, why)))
+                answers.append(self._writer.written(one, ranked, list_id, degraded, found))
             return answers
         lists = self.retrieval.rank_many(
             histories,
@@ -153,7 +147,7 @@ class Recommender:
         list_id: str,
         *,
         user_D: npt.NDArray[np.float32] | None = None,
-    ) -> tuple[Ranked, list[Explanation]]:
+    ) -> tuple[Ranked, list[Explanation] | None]:
         """The list, and why each of its items is there, where that is asked for. `user_D`: where it is known."""
         histories = histories_of([known])
         if user_D is None:
@@ -167,35 +161,11 @@ class Recommender:
                 include_seen=request.include_seen,
                 allowed=allowed_I,
                 rules=rules,
-                with_lifts=request.reasons,
+                with_reasons=request.reasons,
             )
 
         ranked, found = rank(self.bundle, best, request, exploration=self.exploration, seed=int(list_id, 16))
-        return ranked, explain_listed(self.bundle, found) if request.reasons else []
-
-    def _answer(
-        self,
-        known: Known,
-        ranked: Ranked,
-        list_id: str,
-        degraded: Sequence[str],
-        why: Sequence[Explanation] | None,
-    ) -> RecommendAnswer:
-        """`why` of each item; None: no reasons."""
-        return RecommendAnswer(
-            list_id=list_id,
-            items=[
-                self._item_of_list(index, score, why[place] if why else None)
-                for place, (index, score) in enumerate(zip(ranked.items, ranked.scores, strict=True))
-            ],
-            bundle=self.bundle.sha256,
-            source=known.source,
-            propensity=ranked.propensity,
-            fresh_events=known.fresh_events,
-            feature_age_seconds=known.feature_age_seconds,
-            unknown_items=known.unknown_items,
-            degraded=list(degraded),
-        )
+        return ranked, explain_listed(self.bundle, found) if request.reasons else None
 
     @torch.inference_mode()
     def similar(self, request: SimilarRequest) -> SimilarAnswer:
@@ -229,6 +199,12 @@ class Recommender:
         hits.sort(key=lambda index: (-int(popularity_I[index]), index))
         return SearchAnswer(items=[item_of(self.bundle.items, index) for index in hits[:limit]])
 
+    @cached_property
+    def _search_texts(self) -> list[str]:
+        # Made by the first search: it would be a quarter of what loading a bundle takes, and only people search.
+        items = self.bundle.items
+        return [f"{items.display(index)}\n{item_id}".casefold() for index, item_id in enumerate(items.item_ids)]
+
     def describe(self, *, loaded_at: datetime | None, roles: Sequence[str], stage: str) -> ModelAnswer:
         bundle, weights = self.bundle, self.bundle.scorer.weights
         return ModelAnswer(
@@ -251,15 +227,6 @@ class Recommender:
         first = self.bundle.items.item_ids[0]
         self.recommend(RecommendRequest(items=[first], k=1), None)
         settle_memory()
-
-    def _item_of_list(self, index: int, score: float, why: Explanation | None) -> RecommendedItem:
-        # Constructed, not validated: the values are the bundle's, and ten validations cost as much as the ranking.
-        return RecommendedItem.model_construct(
-            score=score,
-            reasons=[why.sentence] if why and why.sentence else [],
-            shares=why.shares if why else {},
-            **_fields(self.bundle.items, index),
-        )
 
     def _check(self, request: ListConditions) -> None:
         self._check_length(request.k)

@@ -240,7 +240,7 @@ def overlap(shown: Sequence[str], other: Sequence[str]) -> float:
 
 
 def _ids(answer: Any) -> list[str]:
-    return [item.item_id for item in answer.items]
+    return [item_id for item_id, _ in answer.items]
 
 
 def _is_fallback(answer: Any) -> bool:

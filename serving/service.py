@@ -17,7 +17,7 @@ from serving.app import create_app
 
 # While a bundle loads in a thread, a request waits for the interpreter this long each time that it needs it. Python's
 # own 5 ms, several times a request, would be what a swap is noticed by.
-SWITCH_SECONDS = 0.001
+SWITCH_SECONDS = 0.0001
 sys.setswitchinterval(SWITCH_SECONDS)
 
 settings = load_settings()

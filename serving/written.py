@@ -1,14 +1,19 @@
-"""A batch's answers, written as they are found: what a model's own JSON is, without a model for each of its items."""
+"""Answers, written as they are found: what a model's own JSON is, without a model for each of its items."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from serving.known import Known
 from serving.lists import Ranked
-from serving.schemas import Item, RecommendAnswer, Source
+from serving.schemas import Item, Source
+
+if TYPE_CHECKING:
+    from components.model.explain import Explanation
+
+NO_REASONS = '"reasons":[],"shares":{}'
 
 
 class Written(NamedTuple):
@@ -23,36 +28,31 @@ class Written(NamedTuple):
     feature_age_seconds: float | None
     degraded: Sequence[str]
 
-    @classmethod
-    def of(cls, answer: RecommendAnswer) -> Written:
-        return cls(
-            text=answer.model_dump_json(),
-            list_id=answer.list_id,
-            items=[(item.item_id, item.score) for item in answer.items],
-            bundle=answer.bundle,
-            source=answer.source,
-            propensity=answer.propensity,
-            feature_age_seconds=answer.feature_age_seconds,
-            degraded=answer.degraded,
-        )
-
 
 class Writer:
-    """Writes answers without reasons. Safe to share between threads."""
+    """Writes answers. Safe to share between threads."""
 
     def __init__(self, item_ids: Sequence[str], item_of: Callable[[int], Item], *, bundle: str) -> None:
         self._item_ids, self._item_of, self._bundle = item_ids, item_of, bundle
         self._beginnings: dict[int, str] = {}  # of the items that were listed yet: few are, over and over
 
-    def written(self, known: Known, ranked: Ranked, list_id: str, degraded: Sequence[str]) -> Written:
-        """What `RecommendAnswer` writes of the same list. Scores are finite."""
+    def written(
+        self,
+        known: Known,
+        ranked: Ranked,
+        list_id: str,
+        degraded: Sequence[str],
+        why: Sequence[Explanation] | None = None,
+    ) -> Written:
+        """What `RecommendAnswer` writes of the same list. Scores are finite. `why` of each item; None: no reasons."""
         beginnings = self._beginnings
         rows = []
-        for item, score in zip(ranked.items, ranked.scores, strict=True):
+        reasons = [NO_REASONS] * len(ranked.items) if why is None else map(_reasons, why)
+        for item, score, reason in zip(ranked.items, ranked.scores, reasons, strict=True):
             beginning = beginnings.get(item)
             if beginning is None:
                 beginning = beginnings[item] = self._item_of(item).model_dump_json()[:-1]
-            rows.append(f'{beginning},"score":{score!r},"reasons":[],"shares":{{}}}}')
+            rows.append(f'{beginning},"score":{score!r},{reason}}}')
         age = known.feature_age_seconds
         age_json = "null" if age is None else repr(age)
         text = (
@@ -78,5 +78,12 @@ def batch_json(answers: Sequence[Written]) -> str:
     return f'{{"lists":[{",".join([answer.text for answer in answers])}]}}'
 
 
+def _reasons(why: Explanation) -> str:
+    return f'"reasons":{_json([why.sentence] if why.sentence else [])},"shares":{_encode(why.shares)}'
+
+
 def _json(names: Sequence[str]) -> str:
-    return json.dumps(list(names), ensure_ascii=False, separators=(",", ":")) if names else "[]"
+    return _encode(list(names)) if names else "[]"
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode

@@ -105,7 +105,7 @@ def create_app() -> FastAPI:
         retrieval = Retrieval(bundle.scorer)
 
         def ranked(histories: Histories, statistics: torch.Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
-            found = retrieval.rank(histories, statistics, k=k, with_lifts=False)
+            found = retrieval.rank(histories, statistics, k=k, with_reasons=False)
             return found.items, found.scores
     else:
         ranked = Dense(bundle)

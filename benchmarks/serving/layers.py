@@ -64,7 +64,7 @@ async def measure(settings: Any, recommender: Recommender, users: list[str]) -> 
     found = [retrieval.rank(h, s, k=10) for h, s in zip(histories, statistics, strict=True)]
     answers = [recommender.recommend(request, user) for request, user in zip(requests, online, strict=True)]
 
-    def ranked(at: int, *, with_lifts: bool) -> Any:
+    def ranked(at: int, *, with_reasons: bool) -> Any:
         return retrieval.rank_known(
             histories[at],
             vectors[at],
@@ -72,7 +72,7 @@ async def measure(settings: Any, recommender: Recommender, users: list[str]) -> 
             include_seen=False,
             allowed=None,
             rules=bundle.rules,
-            with_lifts=with_lifts,
+            with_reasons=with_reasons,
         )
 
     def alone(call: Callable[[int], Any]) -> float:
@@ -89,8 +89,9 @@ async def measure(settings: Any, recommender: Recommender, users: list[str]) -> 
             )
         ),
         "score: user vector": alone(lambda at: retrieval.user_vectors(histories[at], statistics[at])),
-        "score: terms and list": alone(lambda at: ranked(at, with_lifts=False)),
-        "reasons": alone(lambda at: (retrieval.tables.lifts_of(found[at].user, found[at].items), None))
+        "score: terms and list": alone(lambda at: ranked(at, with_reasons=False)),
+        "reasons": alone(lambda at: ranked(at, with_reasons=True))
+        - alone(lambda at: ranked(at, with_reasons=False))
         + alone(lambda at: explain_listed(bundle, found[at])),
         "answer: JSON": alone(lambda at: RecommendAnswer.__pydantic_serializer__.to_json(answers[at])),
         "all of these, recommend()": alone(lambda at: recommender.recommend(requests[at], online[at])),

@@ -63,6 +63,10 @@ class FeatureStoreError(BasketweaveError):
     """The online feature store cannot be reached or read; it may be back at the next try."""
 
 
+class WouldWaitError(Exception):
+    """What was asked for at once would have to wait for somebody: a lock, or a server."""
+
+
 @contextmanager
 def full_disk_as_sentence(what: str, *, root: str) -> Iterator[None]:
     """Turn whatever a library raises when no space is left into one DiskFullError about `what`."""

@@ -6,7 +6,7 @@ No user is in it: histories come from the online store or the request.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -38,8 +38,53 @@ from components.model.user_vector import StatisticsScaling, UserVector
 
 BUNDLE_VERSION = 1
 NEIGHBOURS_SHOWN = 5
+TEXTS_AT_ONCE = 4096
+ITEM_COLUMNS = (
+    *("item_id", "title", "attribute:category", "attribute:brand"),
+    *("price", "distinct_users", "recent_users"),
+)
 # The version of the features that the score reads: a name in feature_repo/.
 FEATURE_SERVICE = "recommender_v1"
+
+
+class Names(Sequence[str | None]):
+    """Of each item, one of a few names, or None."""
+
+    def __init__(self, column: pa.Array) -> None:
+        coded = column.dictionary_encode()
+        self.values: list[str | None] = [*coded.dictionary.to_pylist(), None]
+        """The names, and None last."""
+        self.codes: npt.NDArray[np.int32] = (
+            coded.indices.fill_null(len(coded.dictionary)).to_numpy(zero_copy_only=False).astype(np.int32)
+        )
+        """(I,) which of them."""
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __iter__(self) -> Iterator[str | None]:
+        return map(self.values.__getitem__, self.codes.tolist())
+
+    def __getitem__(self, item: Any) -> Any:
+        found = self.codes[item]
+        return [self.values[code] for code in found] if isinstance(item, slice) else self.values[found]
+
+
+class Texts(Sequence[str | None]):
+    """Of each item, a text of its own, or None; a string is made where somebody looks."""
+
+    def __init__(self, column: pa.Array) -> None:
+        self._column = column
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    def __iter__(self) -> Iterator[str | None]:
+        for start in range(0, len(self._column), TEXTS_AT_ONCE):
+            yield from self._column.slice(start, TEXTS_AT_ONCE).to_pylist()
+
+    def __getitem__(self, item: Any) -> Any:
+        return self._column[item].to_pylist() if isinstance(item, slice) else self._column[item].as_py()
 
 
 @dataclass(frozen=True)
@@ -48,9 +93,9 @@ class ItemTable:
 
     item_ids: Sequence[str]
     index: dict[str, int]
-    titles: Sequence[str | None]
-    categories: Sequence[str | None]
-    brands: Sequence[str | None]
+    titles: Texts
+    categories: Names
+    brands: Names
     prices: npt.NDArray[np.float32]  # nan where unknown
     popularity: npt.NDArray[np.int64]  # distinct users at the cutoff
 
@@ -102,7 +147,7 @@ class Bundle:
                 f"{folder} is a bundle of format {facts.get('format_version')}; this version reads {BUNDLE_VERSION}. "
                 "Train it again."
             )
-        items_table = pq.read_table(folder / "items.parquet")
+        items_table = _read_items(folder / "items.parquet")
         scorer = _read_scorer(folder, facts, items_table)
         items = _item_table(items_table)
         # A bundle from before there were rules has none.
@@ -257,27 +302,31 @@ def _read_scorer(folder: Path, facts: dict[str, Any], items: pa.Table) -> Scorer
     )
 
 
+def _read_items(path: Path) -> pa.Table:
+    """The columns that a bundle is read for; a catalogue may have many more."""
+    there = set(pq.read_schema(path).names)
+    return pq.read_table(path, columns=[name for name in ITEM_COLUMNS if name in there])
+
+
 def _float_tensor(items: pa.Table, name: str) -> Tensor:
     return torch.from_numpy(items[name].to_numpy().astype(np.float32))
 
 
 def _item_table(items: pa.Table) -> ItemTable:
-    item_ids = items["item_id"].to_pylist()
 
-    def column(name: str) -> list[str | None]:
+    def column(name: str) -> pa.Array:
         if name not in items.column_names:
-            return [None] * len(item_ids)
-        # Of equal values one object: categories and brands are few, and a shop's items many.
-        coded = items[name].combine_chunks().dictionary_encode()
-        values: list[str | None] = [*coded.dictionary.to_pylist(), None]
-        return [values[code] for code in coded.indices.fill_null(-1).to_pylist()]
+            return pa.nulls(len(items), pa.string())
+        return pa.concat_arrays(items[name].chunks) if len(items) else pa.array([], pa.string())
 
+    # Not all in one call: a request would wait for the interpreter as long.
+    item_ids = [item_id for item_id in Texts(column("item_id")) if item_id is not None]
     return ItemTable(
         item_ids=item_ids,
         index={item_id: row for row, item_id in enumerate(item_ids)},
-        titles=column("title"),
-        categories=column("attribute:category"),
-        brands=column("attribute:brand"),
+        titles=Texts(column("title")),
+        categories=Names(column("attribute:category")),
+        brands=Names(column("attribute:brand")),
         prices=items["price"].to_numpy(zero_copy_only=False).astype(np.float32),
         popularity=items["distinct_users"].to_numpy().astype(np.int64),
     )

@@ -17,7 +17,6 @@ from components.model.bundle import Bundle
 from components.model.histories import Histories
 from components.model.ranking import NO_ITEM
 from components.model.retrieval import Ranked
-from components.model.retrieval_terms import hits_of
 from components.model.rules import ruled_top_k
 from components.model.score import REPEAT, SIMILARITY
 
@@ -74,27 +73,30 @@ def explain_listed(bundle: Bundle, ranked: Ranked) -> list[Explanation]:
 
 def _led_to(bundle: Bundle, ranked: Ranked) -> list[list[tuple[int, float]]]:
     """What `_because` finds for each item of the list."""
-    user, pull = ranked.user, ranked.user.filter
-    num_listed, num_history = len(ranked.items), len(user.history_N)
-    if not num_history:
+    user, hits = ranked.user, ranked.hits
+    num_listed = len(ranked.items)
+    if not len(user.history_N):
         return [[]] * num_listed
-    # H: the entries of the history's filter rows that name an item of the list.
-    hit_H, place_H = hits_of(ranked.items, pull.items_E, num_items=len(bundle.items))
-    from_H, pull_H = pull.from_E[hit_H], pull.pull_E[hit_H]
-    lift_H = pull_H / np.maximum(ranked.row_means_I[user.history_N[from_H]], np.float32(1e-12))
-    order_H = np.lexsort((-lift_H, place_H))
-    total_k = np.bincount(place_H, weights=pull_H, minlength=num_listed).tolist()
-    first_k = np.searchsorted(place_H[order_H], np.arange(num_listed))
-    found: list[list[tuple[int, float]]] = []
-    ends = [*first_k[1:].tolist(), len(order_H)]
-    for place, (first, end, total) in enumerate(zip(first_k.tolist(), ends, total_k, strict=True)):
-        if total > 0:
-            best = order_H[first : min(end, first + BECAUSE)]
-            parts = zip(user.history_N[from_H[best]].tolist(), pull_H[best].tolist(), strict=True)
-            found.append([(item, part / total) for item, part in parts if part > 0])
-        else:
-            found.append(_alike(bundle, ranked, place))
-    return found
+    if not len(hits.place_H):
+        return [_alike(bundle, ranked, place) for place in range(num_listed)]
+    lift_H = hits.pull_H / np.maximum(ranked.row_means_I[user.history_N[hits.from_H]], np.float32(1e-12))
+    order_H = np.lexsort((-lift_H, hits.place_H))
+    total_k = np.bincount(hits.place_H, weights=hits.pull_H, minlength=num_listed)
+    end_k = np.cumsum(np.bincount(hits.place_H, minlength=num_listed))
+    # The best few of every item at once.
+    at_kB = np.concatenate([[0], end_k[:-1]])[:, None] + np.arange(BECAUSE)
+    best_kB = order_H[np.minimum(at_kB, len(order_H) - 1)]
+    part_kB = np.where(at_kB < end_k[:, None], hits.pull_H[best_kB], 0)
+    share_kB = part_kB / np.where(total_k > 0, total_k, 1)[:, None]
+    item_kB = user.history_N[hits.from_H[best_kB]]
+    return [
+        [(item, share) for item, share in zip(items, shares, strict=True) if share > 0]
+        if total > 0
+        else _alike(bundle, ranked, place)
+        for place, (items, shares, total) in enumerate(
+            zip(item_kB.tolist(), share_kB.tolist(), total_k.tolist(), strict=True)
+        )
+    ]
 
 
 def _alike(bundle: Bundle, ranked: Ranked, place: int) -> list[tuple[int, float]]:

@@ -28,7 +28,7 @@ from torch import Tensor
 from components.model.histories import Histories
 from components.model.ranking import NO_ITEM
 from components.model.retrieval_batch import BatchRetrieval
-from components.model.retrieval_terms import ROUNDING, Floats, Ints, Slots, TermTables, UserTerms
+from components.model.retrieval_terms import NO_HITS, ROUNDING, Floats, Hits, Ints, Slots, TermTables, UserTerms
 from components.model.rules import NO_LIST_RULES, ListRules
 from components.model.score import Scorer
 
@@ -50,6 +50,8 @@ class Ranked:
     scores: Floats  # (k,)
     lifts: Mapping[str, Floats]
     """Of each term, what it adds to the items above the average item: (k,) each."""
+    hits: Hits
+    """What of the history leads to the items."""
     user: UserTerms
     row_means_I: Floats
     """What an item adds to the average item that its filter row leads to (`FilterRows.row_means`)."""
@@ -60,7 +62,12 @@ class Ranked:
         """Some places of the list, in the given order."""
         at = np.asarray(places, dtype=np.int64)
         lifts = {name: lift_k[at] for name, lift_k in self.lifts.items()}
-        return replace(self, items=self.items[at], scores=self.scores[at], lifts=lifts)
+        place_of = np.full(len(self.items), -1)
+        place_of[at] = np.arange(len(at))
+        place_H = place_of[self.hits.place_H]
+        kept = place_H >= 0
+        hits = Hits(place_H=place_H[kept], from_H=self.hits.from_H[kept], pull_H=self.hits.pull_H[kept])
+        return replace(self, items=self.items[at], scores=self.scores[at], lifts=lifts, hits=hits)
 
 
 class Retrieval:
@@ -94,7 +101,7 @@ class Retrieval:
         include_seen: bool = False,
         allowed: npt.NDArray[np.bool_] | None = None,
         rules: ListRules = NO_LIST_RULES,
-        with_lifts: bool = True,
+        with_reasons: bool = True,
     ) -> Ranked:
         """The k best items for one user (`histories` and `statistics_BF` of one row).
 
@@ -102,11 +109,11 @@ class Retrieval:
             include_seen: let the history's items compete.
             allowed: (I,) whether an item may be listed; None: all.
             rules: kept in the list.
-            with_lifts: for `explain_listed`; False: `Ranked.lifts` is empty.
+            with_reasons: what `explain_listed` needs; False: `Ranked.lifts` and `hits` are empty.
         """
         user_D = self.user_vectors(histories, statistics_BF)[0]
         return self.rank_known(
-            histories, user_D, k=k, include_seen=include_seen, allowed=allowed, rules=rules, with_lifts=with_lifts
+            histories, user_D, k=k, include_seen=include_seen, allowed=allowed, rules=rules, with_reasons=with_reasons
         )
 
     def rank_known(
@@ -118,7 +125,7 @@ class Retrieval:
         include_seen: bool,
         allowed: npt.NDArray[np.bool_] | None,
         rules: ListRules,
-        with_lifts: bool,
+        with_reasons: bool,
     ) -> Ranked:
         """`rank`, where the user's vector is known."""
         tables = self.tables
@@ -129,7 +136,8 @@ class Retrieval:
         return Ranked(
             items=items,
             scores=scores * np.float32(user.scale),
-            lifts=tables.lifts_of(user, items) if with_lifts else {},
+            lifts=tables.lifts_of(user, items) if with_reasons else {},
+            hits=tables.hits_of(user, items, zeros_P=zeros_P) if with_reasons else NO_HITS,
             user=user,
             row_means_I=tables.row_means_I,
             num_scored=candidates.num_scored,
@@ -163,7 +171,7 @@ class Retrieval:
                     include_seen=include_seen,
                     allowed=allowed,
                     rules=rules,
-                    with_lifts=False,
+                    with_reasons=False,
                 )
                 one = alone.items, alone.scores
             lists.append(one)

@@ -41,9 +41,10 @@ Slots = npt.NDArray[np.int32]
 class FilterPull:
     """Where a history leads."""
 
-    items_E: Slots
-    from_E: Ints
-    """The item of the history, by its position there, that an entry comes from."""
+    places_E: Slots
+    """Where each entry leads."""
+    ends_N: Ints
+    """Where the entries of each item of the history end."""
     pull_E: Floats
     """Strength of that item times its filter value."""
     places_C: Slots
@@ -51,6 +52,20 @@ class FilterPull:
     """The filter's term, unweighted: log(Σ pull / rms + floor)."""
     mean: float
     """Mean of the term over all items."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hits:
+    """The entries of a history's filter rows that lead to an item of a list."""
+
+    place_H: Ints
+    """Of the item, in the list."""
+    from_H: Ints
+    """The item of the history, by its position there."""
+    pull_H: Floats
+
+
+NO_HITS = Hits(place_H=np.zeros(0, np.int64), from_H=np.zeros(0, np.int64), pull_H=np.zeros(0, np.float32))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +212,20 @@ class TermTables:
             found[REPEAT] = np.array([own.get(item, 0.0) - mean for item in items.tolist()], np.float32)
         return found
 
+    def hits_of(self, user: UserTerms, items: Ints, *, zeros_P: Floats) -> Hits:
+        """What of the history leads to each of a few distinct items. `zeros_P` is all zero, and left so."""
+        pull, places_k = user.filter, self.place_I[items]
+        # One more than the place in the list, which a float32 holds exactly.
+        zeros_P[places_k] = np.arange(1, len(items) + 1)
+        place_E = zeros_P.take(pull.places_E)
+        zeros_P[places_k] = 0
+        hit_H = np.flatnonzero(place_E)
+        return Hits(
+            place_H=place_E[hit_H].astype(np.int64) - 1,
+            from_H=np.searchsorted(pull.ends_N, hit_H, side="right"),
+            pull_H=pull.pull_E[hit_H],
+        )
+
     def _filter_of(self, user: UserTerms, items: Ints) -> Floats:
         pull, places_k = user.filter, self.place_I[items]
         log_k = np.full(len(items), LOG_FLOOR, np.float32)
@@ -221,9 +250,8 @@ class TermTables:
         ends_N = np.cumsum(lengths_N)
         entry_E = np.arange(int(ends_N[-1]) if len(ends_N) else 0)
         entry_E += np.repeat(first_N - (ends_N - lengths_N), lengths_N)
-        items_E = self._indices[entry_E]
         pull_E = self._values[entry_E] * np.repeat(strengths_N, lengths_N)
-        places_E = self.place_I[items_E]
+        places_E = self.place_I[self._indices[entry_E]]
         np.add.at(zeros_P, places_E, pull_E)
         places_C = _distinct(np.concatenate([places_E, self.place_I[history_N]]), slots_P)
         raw_C = zeros_P[places_C]
@@ -231,8 +259,8 @@ class TermTables:
         rms = max(math.sqrt(float(raw_C @ raw_C) / self.num_items), 1e-12)
         log_C = np.log(raw_C / np.float32(rms) + np.float32(FILTER_FLOOR))
         return FilterPull(
-            items_E=items_E,
-            from_E=np.repeat(np.arange(len(history_N)), lengths_N),
+            places_E=places_E,
+            ends_N=ends_N,
             pull_E=pull_E,
             places_C=places_C,
             log_C=log_C,
@@ -256,15 +284,6 @@ class TermTables:
             alone_U1 = np.arange(len(self.value_shares[name]), dtype=np.int64)[:, None]
             groups.append(_Group((name,), alone_U1, codes_P))
         return groups
-
-
-def hits_of(items: Ints, items_E: Slots, *, num_items: int) -> tuple[Ints, Ints]:
-    """Of the entries that name one of a few distinct items: which they are, ascending, and the item's place."""
-    place_I = np.zeros(num_items, np.int16)  # one more than the place in the list; a list is far shorter than 32,767
-    place_I[items] = np.arange(1, len(items) + 1)
-    place_E = place_I[items_E]
-    hit_H = np.flatnonzero(place_E)
-    return hit_H, place_E[hit_H].astype(np.int64) - 1
 
 
 def _sum(group: _Group, lifts: Mapping[str, Floats]) -> Floats:

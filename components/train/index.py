@@ -64,7 +64,7 @@ def _recall(
     """Mean share of a list that is found, and mean items looked at."""
     shares, looked_at = [], []
     for (history, statistics), (length, least) in zip(users, worst, strict=True):
-        found = retrieval.rank(history, statistics, k=k, with_lifts=False)
+        found = retrieval.rank(history, statistics, k=k, with_reasons=False)
         looked_at.append(found.num_scored)
         if length:
             shares.append(min(int((found.scores >= least - SAME_SCORE).sum()), length) / length)

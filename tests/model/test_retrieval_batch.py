@@ -29,7 +29,7 @@ def both(retrieval: Retrieval, histories: Histories, *, k=20, include_seen=False
     users_BD = retrieval.user_vectors(histories, statistics)
     conditions = {"k": k, "include_seen": include_seen, "allowed": allowed, "rules": rules}
     one_by_one = [
-        retrieval.rank_known(histories.rows(slice(row, row + 1)), users_BD[row], **conditions, with_lifts=False)
+        retrieval.rank_known(histories.rows(slice(row, row + 1)), users_BD[row], **conditions, with_reasons=False)
         for row in range(len(histories))
     ]
     asked = []

@@ -27,6 +27,8 @@ class Reader:
             return None
         return OnlineUser(["dairy-0"], [1.0], [1.0], {}, 0.0, moment=now)
 
+    read_at_once = read
+
     def read_many(self, user_ids: list[str], *, now: datetime) -> list[OnlineUser | None]:
         return [self.read(user_id, now=now) for user_id in user_ids]
 

@@ -45,6 +45,8 @@ class Reader:
             age_seconds=2 * DAY_SECONDS,
         )
 
+    read_at_once = read
+
 
 @pytest.fixture(scope="module")
 def settings(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:

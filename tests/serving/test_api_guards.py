@@ -20,6 +20,8 @@ class NobodyKnown:
     def read(self, user_id: str, *, now: object) -> None:
         return None
 
+    read_at_once = read
+
     def read_many(self, user_ids: list[str], *, now: object) -> list[None]:
         return [None for _ in user_ids]
 

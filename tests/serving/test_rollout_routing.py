@@ -20,8 +20,9 @@ from components.core.settings import Settings, load_settings
 from components.core.store import Store
 from serving.errors import RequestError
 from serving.rollout import SHADOW_QUEUE
-from serving.schemas import RecommendAnswer, RecommendRequest
+from serving.schemas import RecommendRequest
 from serving.state import ServiceState
+from serving.written import Written
 
 MakeBundle = Callable[..., ArtifactRef]
 NOW = datetime(2020, 3, 1, tzinfo=UTC)
@@ -61,12 +62,12 @@ class Shop:
         self.state.refresh() if has_time else self.state.look()
         return self.rollout
 
-    def ask(self, user_id: str | None, *, k: int = 3, category: str | None = None) -> RecommendAnswer:
-        def call(recommender: Any, degraded: Sequence[str]) -> RecommendAnswer:
+    def ask(self, user_id: str | None, *, k: int = 3, category: str | None = None) -> Written:
+        def call(recommender: Any, degraded: Sequence[str]) -> Written:
             if recommender.bundle.sha256 in self.broken:
                 raise RuntimeError("the challenger is broken")
             request = RecommendRequest(user_id=user_id, k=k, category=category)
-            answer: RecommendAnswer = recommender.recommend(request, None, degraded=degraded)
+            answer: Written = recommender.recommend(request, None, degraded=degraded)
             return answer
 
         return self.state.answer(user_id, call)

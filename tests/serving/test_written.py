@@ -1,14 +1,15 @@
-"""A batch's answers are the model's own JSON, byte by byte."""
+"""Answers are the model's own JSON, byte by byte."""
 
 from __future__ import annotations
 
 import numpy as np
 from fastapi.testclient import TestClient
 
+from components.model.explain import Explanation
 from serving.known import Known
 from serving.lists import Ranked
 from serving.schemas import BatchAnswer, Item, RecommendAnswer, RecommendedItem
-from serving.written import Writer, Written, batch_json
+from serving.written import Writer, batch_json
 
 ITEMS = [
     Item(item_id="a", title='"Jam"\\ \n\t\x07 <é€🍓>', category=None, brand="B", price=None),
@@ -23,11 +24,28 @@ def known(**others: object) -> Known:
     return Known(items=[], weights=[], ages_days=[], statistics={}, **{**given, **others})  # type: ignore[arg-type]
 
 
-def by_model(known: Known, ranked: Ranked, degraded: list[str]) -> RecommendAnswer:
-    rows = zip(ranked.items, ranked.scores, strict=True)
+WHY = [
+    Explanation(shares={"similarity": 1 / 3, "affinity_c/d": 2 / 3}, because=[(1, 1.0)], sentence='Goes with "é"\n'),
+    Explanation(shares={}, because=[], sentence=""),
+]
+
+
+def by_model(
+    known: Known, ranked: Ranked, degraded: list[str], why: list[Explanation] | None = None
+) -> RecommendAnswer:
+    found = why or [Explanation(shares={}, because=[], sentence="")] * len(ranked.items)
+    rows = zip(ranked.items, ranked.scores, found, strict=True)
     return RecommendAnswer(
         list_id="0f" * 16,
-        items=[RecommendedItem(**ITEMS[item].model_dump(), score=score, reasons=[], shares={}) for item, score in rows],
+        items=[
+            RecommendedItem(
+                **ITEMS[item].model_dump(),
+                score=score,
+                reasons=[one.sentence] if one.sentence else [],
+                shares=one.shares,
+            )
+            for item, score, one in rows
+        ],
         bundle="b" * 64,
         source=known.source,
         propensity=ranked.propensity,
@@ -45,10 +63,15 @@ def test_an_answer_is_written_as_its_model_writes_it() -> None:
         (known(), Ranked([2, 0, 1], SCORES), ["online_store", "challenger"]),
         (stranger, Ranked([0, 1], SCORES[1:], 0.25), []),
         (stranger, Ranked([], []), []),
+        (known(), Ranked([0, 1], SCORES[1:]), [], WHY),
     ]
     models = [by_model(*case) for case in cases]
-    answers = [writer.written(*case[:2], "0f" * 16, case[2]) for case in cases]
-    assert answers == [Written.of(model) for model in models]
+    answers = [writer.written(*case[:2], "0f" * 16, *case[2:]) for case in cases]
+    assert [answer.text for answer in answers] == [model.model_dump_json() for model in models]
+    for answer, model in zip(answers, models, strict=True):
+        assert answer.items == [(item.item_id, item.score) for item in model.items]
+        counted = ("list_id", "bundle", "source", "propensity", "feature_age_seconds", "degraded")
+        assert {name: getattr(answer, name) for name in counted} == {name: getattr(model, name) for name in counted}
     assert batch_json(answers) == BatchAnswer(lists=models).model_dump_json()
 
 
@@ -57,3 +80,10 @@ def test_a_served_batch_is_what_its_model_writes(worker: TestClient) -> None:
         answer = worker.post("/recommend/batch", json={"user_ids": ["1", "2", "nobody"], "k": 4, **conditions})
         assert answer.status_code == 200, answer.text
         assert BatchAnswer.model_validate_json(answer.content).model_dump_json() == answer.text
+
+
+def test_a_served_list_is_what_its_model_writes(worker: TestClient) -> None:
+    for conditions in ({}, {"reasons": False}, {"items": ["dairy-0", "gone"]}, {"diversity": 0.5}):
+        answer = worker.post("/recommend", json={"user_id": "1", "k": 4, **conditions})
+        assert answer.status_code == 200, answer.text
+        assert RecommendAnswer.model_validate_json(answer.content).model_dump_json() == answer.text
