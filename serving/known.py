@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -112,16 +111,16 @@ def know(
     )
 
 
-def _online_alone(user: OnlineUser, index: Mapping[str, int]) -> tuple[list[int], list[float], list[float]] | None:
+def _online_alone(user: OnlineUser, index: Mapping[str, int]) -> tuple[list[int], Floats, Floats] | None:
     """Most requests: the stored history as it is, where it needs no joining. A tenth of what joining costs."""
-    rows = [index.get(item_id) for item_id in user.items]
-    ages = _list(user.ages_days)
-    if not rows or len(set(rows)) < len(rows) or ages[0] < 0:
+    try:
+        rows = [index[item_id] for item_id in user.items]
+    except KeyError:
         return None
-    known = [row for row in rows if row is not None]
-    if len(known) < len(rows) or any(map(operator.gt, ages, ages[1:])):
+    ages_N = np.asarray(user.ages_days, np.float32)
+    if not rows or len(set(rows)) < len(rows) or ages_N[0] < 0 or (ages_N[1:] < ages_N[:-1]).any():
         return None
-    return known, _list(user.weights), ages
+    return rows, np.asarray(user.weights, np.float32), ages_N
 
 
 class ItemRows:
@@ -238,6 +237,8 @@ def statistics_of(known: Sequence[Known], names: Sequence[str]) -> Tensor:
 
 
 def _joined(parts: Sequence[Sequence[float] | npt.NDArray[Any]], dtype: type[np.generic]) -> npt.NDArray[Any]:
+    if len(parts) == 1:
+        return np.array(parts[0], dtype)
     return np.concatenate([np.asarray(part, dtype) for part in parts])
 
 

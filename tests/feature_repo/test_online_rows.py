@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
 import services
 from feast import FeatureStore
 
+from components.core.errors import WouldWaitError
 from components.core.schemas import USER_HISTORY, USER_STATISTICS
 from components.core.settings import Settings, load_settings
 from feature_repo.layout import USER_SERVICE, FeastHome
@@ -86,3 +90,26 @@ def test_reading_needs_no_feast():
     looked = "import sys, feature_repo.online; print('feast' in sys.modules, 'pandas' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", looked], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_who_may_not_wait_is_told_of_a_writer_or_a_server_and_who_may_waits(repo, fill, given, settings):
+    moment, user_rows = given
+    fill(rows_of(user_rows, moment(1)))
+    repo.materialize(moment(1), USERS)
+    online = OnlineFeatures(settings)
+    if settings.feature_store.online_url is not None:
+        with pytest.raises(WouldWaitError):
+            online.read_at_once("ann", now=moment(1))
+        return
+    assert online.read_at_once("ann", now=moment(1)).statistics == online.read("ann", now=moment(1)).statistics
+    with closing(sqlite3.connect(FeastHome.of(settings).online, isolation_level=None)) as writer:
+        writer.execute("PRAGMA journal_mode = DELETE")  # as a file that Feast made alone; in ours readers read on
+        writer.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(WouldWaitError):
+            online.read_at_once("ann", now=moment(1))
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(online.read, "ann", now=moment(1))
+            assert wait([waiting], timeout=0.2).not_done
+            writer.execute("COMMIT")
+            assert waiting.result(timeout=10) is not None
+    assert online.read_at_once("ann", now=moment(1)) is not None
