@@ -92,24 +92,28 @@ def test_reading_needs_no_feast():
     assert done.stdout.split() == ["False", "False"]
 
 
-def test_who_may_not_wait_is_told_of_a_writer_or_a_server_and_who_may_waits(repo, fill, given, settings):
+def test_who_may_not_wait_is_told_of_a_writer_or_a_server_and_who_may_waits(repo, fill, given, settings, tmp_path):
     moment, user_rows = given
     fill(rows_of(user_rows, moment(1)))
     repo.materialize(moment(1), USERS)
-    online = OnlineFeatures(settings)
     if settings.feature_store.online_url is not None:
         with pytest.raises(WouldWaitError):
-            online.read_at_once("ann", now=moment(1))
+            OnlineFeatures(settings).read_at_once("ann", now=moment(1))
         return
+    # In our own file readers read on while somebody writes. In one that Feast made by itself they cannot.
+    plain = load_settings(home=tmp_path / "plain", project="my-shop")
+    file = FeastHome.of(plain).online
+    file.parent.mkdir(parents=True)
+    with closing(sqlite3.connect(FeastHome.of(settings).online)) as ours:
+        ours.execute("VACUUM INTO ?", (str(file),))
+    online = OnlineFeatures(plain)
     assert online.read_at_once("ann", now=moment(1)).statistics == online.read("ann", now=moment(1)).statistics
-    with closing(sqlite3.connect(FeastHome.of(settings).online, isolation_level=None)) as writer:
-        writer.execute("PRAGMA journal_mode = DELETE")  # as a file that Feast made alone; in ours readers read on
+    with closing(sqlite3.connect(file, isolation_level=None)) as writer, ThreadPoolExecutor(1) as pool:
         writer.execute("BEGIN EXCLUSIVE")
         with pytest.raises(WouldWaitError):
             online.read_at_once("ann", now=moment(1))
-        with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(online.read, "ann", now=moment(1))
-            assert wait([waiting], timeout=0.2).not_done
-            writer.execute("COMMIT")
-            assert waiting.result(timeout=10) is not None
+        waiting = pool.submit(online.read, "ann", now=moment(1))
+        assert wait([waiting], timeout=0.2).not_done
+        writer.execute("COMMIT")
+        assert waiting.result(timeout=10) is not None
     assert online.read_at_once("ann", now=moment(1)) is not None
