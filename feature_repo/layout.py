@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -52,6 +54,10 @@ class FeastHome:
     def online(self) -> Path:
         return self.folder / "online.db"
 
+    @cached_property
+    def _online_file(self) -> str:
+        return str(self.online)
+
     @property
     def lock(self) -> Path:
         return self.folder / "writer.lock"
@@ -70,7 +76,7 @@ class FeastHome:
 
         Raises FileNotFoundError where the file is missing.
         """
-        return self.online.stat().st_ino if self.online_url is None else None
+        return os.stat(self._online_file).st_ino if self.online_url is None else None
 
     @property
     def moment_key(self) -> str:

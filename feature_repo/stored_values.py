@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 DOUBLE_TAG = 0x29  # field 5, double_val
+INT64_TAG = 0x20  # field 4, int64_val
 STRINGS_TAG = b"\x62"  # field 12 of a Value, string_list_val
 FLOATS_TAG = b"\x82\x01"  # field 16, float_list_val
 RECORD_TAG = b"\x0a"  # field 1 of either: one string, or all floats
@@ -74,9 +75,15 @@ def stored_floats(value: bytes, decode: Decode) -> npt.NDArray[np.float32]:
 
 
 def stored_number(value: bytes, decode: Decode) -> Any:
-    """As `decode`; most statistics are doubles, which are read in a fifth of its time."""
+    """As `decode`; most statistics are doubles or counts, which are read in a fifth of its time."""
     if len(value) == DOUBLE_BYTES and value[0] == DOUBLE_TAG:
         return struct.unpack_from("<d", value, 1)[0]
+    if (
+        1 < len(value) < DOUBLE_BYTES
+        and value[0] == INT64_TAG
+        and value[-1] < ONE_BYTE <= min(value[1:-1], default=ONE_BYTE)
+    ):
+        return sum((byte & 0x7F) << 7 * at for at, byte in enumerate(value[1:]))
     return decode(value)
 
 

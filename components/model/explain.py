@@ -59,7 +59,7 @@ def explain_listed(bundle: Bundle, ranked: Ranked) -> list[Explanation]:
     if not len(ranked.items):
         return []
     names = list(ranked.lifts)
-    positive_kT = np.column_stack([lift_k.astype(np.float64) for lift_k in ranked.lifts.values()]).clip(min=0)
+    positive_kT = np.array(list(ranked.lifts.values()), np.float64).T.clip(min=0)
     total_k = positive_kT.sum(axis=1, keepdims=True)
     shares_kT = (positive_kT / np.where(total_k > 0, total_k, 1)).tolist()
     is_lifted_k = total_k[:, 0] > 0
@@ -159,10 +159,11 @@ def _sentence(bundle: Bundle, shares: dict[str, float], because: list[tuple[int,
     if strongest.startswith("affinity_"):
         name = strongest.removeprefix("affinity_")
         attributes = bundle.scorer.counted.attributes
+        shown = bundle.items.value(name, item)
+        if shown:
+            return f"You often choose {shown}"
         if int(attributes.codes(name)[item]) != UNKNOWN:
-            value = {"category": bundle.items.categories, "brand": bundle.items.brands}.get(name)
-            shown = value[item] if value is not None else None
-            return f"You often choose {shown}" if shown else f"Fits the {name.replace('_', ' ')} that you choose"
+            return f"Fits the {name.replace('_', ' ')} that you choose"
     if because:
         return f"Goes with {bundle.items.display(because[0][0])}"
     return "Popular with other customers"
