@@ -34,6 +34,7 @@ class Writer:
 
     def __init__(self, item_ids: Sequence[str], item_of: Callable[[int], Item], *, bundle: str) -> None:
         self._item_ids, self._item_of, self._bundle = item_ids, item_of, bundle
+        self._shares: dict[tuple[str, ...], str] = {}  # how shares of terms are written, by the terms
         self._beginnings: dict[int, str] = {}  # of the items that were listed yet: few are, over and over
 
     def written(
@@ -47,7 +48,7 @@ class Writer:
         """What `RecommendAnswer` writes of the same list. Scores are finite. `why` of each item; None: no reasons."""
         beginnings = self._beginnings
         rows = []
-        reasons = [NO_REASONS] * len(ranked.items) if why is None else map(_reasons, why)
+        reasons = [NO_REASONS] * len(ranked.items) if why is None else map(self._reasons, why)
         for item, score, reason in zip(ranked.items, ranked.scores, reasons, strict=True):
             beginning = beginnings.get(item)
             if beginning is None:
@@ -72,15 +73,18 @@ class Writer:
             degraded=degraded,
         )
 
+    def _reasons(self, why: Explanation) -> str:
+        names = tuple(why.shares)
+        form = self._shares.get(names)
+        if form is None:
+            form = self._shares[names] = ",".join([_text(name).replace("%", "%%") + ":%r" for name in names])
+        shares = form % tuple(why.shares.values())
+        return f'"reasons":{_json([why.sentence] if why.sentence else [])},"shares":{{{shares}}}'
+
 
 def batch_json(answers: Sequence[Written]) -> str:
     """As `BatchAnswer` writes them."""
     return f'{{"lists":[{",".join([answer.text for answer in answers])}]}}'
-
-
-def _reasons(why: Explanation) -> str:
-    shares = ",".join([f"{_text(name)}:{share!r}" for name, share in why.shares.items()])
-    return f'"reasons":{_json([why.sentence] if why.sentence else [])},"shares":{{{shares}}}'
 
 
 def _json(texts: Sequence[str]) -> str:

@@ -54,8 +54,8 @@ def _shares(lifts: Mapping[str, float]) -> dict[str, float]:
 
 
 def explain_listed(bundle: Bundle, ranked: Ranked) -> list[Explanation]:
-    """As `explain`, for every item of a list of the retrieval's, from what it kept of the user. All k items at once:
-    one by one, the reasons would cost as much as the list."""
+    """As `explain`, for every item of a list of the retrieval's, from what it kept of the user; `because` has the
+    first alone where the filter leads there. All k items at once: one by one, they would cost as much as the list."""
     if not len(ranked.items):
         return []
     names = list(ranked.lifts)
@@ -72,30 +72,22 @@ def explain_listed(bundle: Bundle, ranked: Ranked) -> list[Explanation]:
 
 
 def _led_to(bundle: Bundle, ranked: Ranked) -> list[list[tuple[int, float]]]:
-    """What `_because` finds for each item of the list."""
+    """The first of what `_because` finds, for each item of the list."""
     user, hits = ranked.user, ranked.hits
     num_listed = len(ranked.items)
     if not len(user.history_N):
         return [[]] * num_listed
-    if not len(hits.place_H):
-        return [_alike(bundle, ranked, place) for place in range(num_listed)]
-    lift_H = hits.pull_H / np.maximum(ranked.row_means_I[user.history_N[hits.from_H]], np.float32(1e-12))
-    order_H = np.lexsort((-lift_H, hits.place_H))
     total_k = np.bincount(hits.place_H, weights=hits.pull_H, minlength=num_listed)
-    end_k = np.cumsum(np.bincount(hits.place_H, minlength=num_listed))
-    # The best few of every item at once.
-    at_kB = np.concatenate([[0], end_k[:-1]])[:, None] + np.arange(BECAUSE)
-    best_kB = order_H[np.minimum(at_kB, len(order_H) - 1)]
-    part_kB = np.where(at_kB < end_k[:, None], hits.pull_H[best_kB], 0)
-    share_kB = part_kB / np.where(total_k > 0, total_k, 1)[:, None]
-    item_kB = user.history_N[hits.from_H[best_kB]]
+    lift_H = hits.pull_H / np.maximum(ranked.row_means_I[user.history_N[hits.from_H]], np.float32(1e-12))
+    # Of what is written to one place the last stays: the greatest, of equal ones the first in the history.
+    rising_H = np.argsort(-lift_H, kind="stable")[::-1]
+    best_k = np.zeros(num_listed, np.int64)
+    best_k[hits.place_H[rising_H]] = rising_H
     return [
-        [(item, share) for item, share in zip(items, shares, strict=True) if share > 0]
+        [(int(user.history_N[hits.from_H[best]]), float(hits.pull_H[best]) / total)]
         if total > 0
         else _alike(bundle, ranked, place)
-        for place, (items, shares, total) in enumerate(
-            zip(item_kB.tolist(), share_kB.tolist(), total_k.tolist(), strict=True)
-        )
+        for place, (best, total) in enumerate(zip(best_k.tolist(), total_k.tolist(), strict=True))
     ]
 
 

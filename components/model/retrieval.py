@@ -28,7 +28,17 @@ from torch import Tensor
 from components.model.histories import Histories
 from components.model.ranking import NO_ITEM
 from components.model.retrieval_batch import BatchRetrieval
-from components.model.retrieval_terms import NO_HITS, ROUNDING, Floats, Hits, Ints, Slots, TermTables, UserTerms
+from components.model.retrieval_terms import (
+    NO_HITS,
+    ROUNDING,
+    Bools,
+    Floats,
+    Hits,
+    Ints,
+    Slots,
+    TermTables,
+    UserTerms,
+)
 from components.model.rules import NO_LIST_RULES, ListRules
 from components.model.score import Scorer
 
@@ -129,7 +139,7 @@ class Retrieval:
     ) -> Ranked:
         """`rank`, where the user's vector is known."""
         tables = self.tables
-        zeros_P, slots_P = self._scratch()
+        zeros_P, slots_P, false_P = self._scratch()
         user = tables.of_user(histories, user_D, zeros_P=zeros_P, slots_P=slots_P, include_seen=include_seen)
         candidates = _Candidates(tables, user, allowed=allowed, run_limit=self.run_limit)
         items, scores = _ruled(candidates.best, k=min(k, self.num_items), rules=rules, num_items=self.num_items)
@@ -137,7 +147,7 @@ class Retrieval:
             items=items,
             scores=scores * np.float32(user.scale),
             lifts=tables.lifts_of(user, items) if with_reasons else {},
-            hits=tables.hits_of(user, items, zeros_P=zeros_P) if with_reasons else NO_HITS,
+            hits=tables.hits_of(user, items, false_P=false_P) if with_reasons else NO_HITS,
             user=user,
             row_means_I=tables.row_means_I,
             num_scored=candidates.num_scored,
@@ -181,11 +191,13 @@ class Retrieval:
     def _batch(self) -> BatchRetrieval:
         return BatchRetrieval(self.tables)  # made by the first batch: many a worker never sees one
 
-    def _scratch(self) -> tuple[Floats, Slots]:
+    def _scratch(self) -> tuple[Floats, Slots, Bools]:
         """This thread's own; new ones for every request would cost more than what is added up in them."""
-        found: tuple[Floats, Slots] | None = getattr(self._local, "scratch", None)
+        found: tuple[Floats, Slots, Bools] | None = getattr(self._local, "scratch", None)
         if found is None:
-            found = self._local.scratch = (np.zeros(self.num_items, np.float32), np.zeros(self.num_items, np.int32))
+            size = self.num_items
+            found = (np.zeros(size, np.float32), np.zeros(size, np.int32), np.zeros(size, np.bool_))
+            self._local.scratch = found
         return found
 
 

@@ -22,16 +22,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 
 from components.model.attributes import UNKNOWN
 from components.model.histories import Histories
-from components.model.retrieval_terms import LOG_FLOOR, ROUNDING, Floats, Ints, Slots, TermTables
+from components.model.retrieval_terms import LOG_FLOOR, ROUNDING, Bools, Floats, Ints, Slots, TermTables
 from components.model.terms import AFFINITY_PRIOR, FILTER_FLOOR
 
-Bools = npt.NDArray[np.bool_]
 List = tuple[Ints, Floats]
 
 _POPULAR = 256  # the first places are columns, whether led to or not

@@ -35,6 +35,7 @@ ROUNDING = 1e-4
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Slots = npt.NDArray[np.int32]
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +111,9 @@ class TermTables:
         self.popularity = {
             name: (weights.get(name, 0.0) * np.log1p(users_I.numpy())).astype(np.float32) for name, users_I in users
         }
-        self._popularity_means = {name: float(term.mean(dtype=np.float64)) for name, term in self.popularity.items()}
+        self._popularity_means = {
+            name: np.float32(term.mean(dtype=np.float64)) for name, term in self.popularity.items()
+        }
         static_I = sum(self.popularity.values(), np.full(self.num_items, self.filter_weight * LOG_FLOOR, np.float32))
         self.order_P: Ints = np.argsort(-static_I, kind="stable")
         self.place_I: Slots = np.empty(self.num_items, np.int32)  # half the memory sorts twice as fast
@@ -192,36 +195,36 @@ class TermTables:
     def lifts_of(self, user: UserTerms, items: Ints) -> dict[str, Floats]:
         """What each term adds to the given items above the average item; names in the order of `Scorer.terms`."""
         scale = np.float32(user.scale)
-        target_kD = self.target_ID[items]
         found = {
-            SIMILARITY: (target_kD - self._mean_target_D) @ user.user_D * scale,
-            FILTER: self._filter_of(user, items) * scale,
+            SIMILARITY: self.target_ID[items] @ user.user_D - self._mean_target_D @ user.user_D,
+            FILTER: self._filter_of(user, items),
         }
         for name in self.scorer.counted.attributes.affinity_names:
             lift_V = user.lifts.get(name)
             found[f"affinity_{name}"] = (
                 np.zeros(len(items), np.float32)
                 if lift_V is None
-                else (lift_V[self.codes[name][items]] - lift_V @ self.value_shares[name]) * scale
+                else lift_V[self.codes[name][items]] - lift_V @ self.value_shares[name]
             )
         for name, term_I in self.popularity.items():
-            found[name] = (term_I[items] - np.float32(self._popularity_means[name])) * scale
+            found[name] = term_I[items] - self._popularity_means[name]
+        if user.scale != 1:
+            found = {name: lift_k * scale for name, lift_k in found.items()}
         if user.repeat_N is not None:
             own = dict(zip(user.history_N.tolist(), user.repeat_N.tolist(), strict=True))
             mean = float(user.repeat_N.sum()) / self.num_items
             found[REPEAT] = np.array([own.get(item, 0.0) - mean for item in items.tolist()], np.float32)
         return found
 
-    def hits_of(self, user: UserTerms, items: Ints, *, zeros_P: Floats) -> Hits:
-        """What of the history leads to each of a few distinct items. `zeros_P` is all zero, and left so."""
+    def hits_of(self, user: UserTerms, items: Ints, *, false_P: Bools) -> Hits:
+        """What of the history leads to each of a few distinct items. `false_P` is all false, and left so."""
         pull, places_k = user.filter, self.place_I[items]
-        # One more than the place in the list, which a float32 holds exactly.
-        zeros_P[places_k] = np.arange(1, len(items) + 1)
-        place_E = zeros_P.take(pull.places_E)
-        zeros_P[places_k] = 0
-        hit_H = np.flatnonzero(place_E)
+        false_P[places_k] = True
+        hit_H = np.flatnonzero(false_P[pull.places_E])
+        false_P[places_k] = False
+        order_k = np.argsort(places_k)
         return Hits(
-            place_H=place_E[hit_H].astype(np.int64) - 1,
+            place_H=order_k[np.searchsorted(places_k[order_k], pull.places_E[hit_H])],
             from_H=np.searchsorted(pull.ends_N, hit_H, side="right"),
             pull_H=pull.pull_E[hit_H],
         )

@@ -10,9 +10,10 @@ import torch
 from six_items import committed_bundle, scorer
 
 from components.model.bundle import Bundle
-from components.model.explain import explain, similar
+from components.model.explain import explain, explain_listed, similar
 from components.model.histories import Histories
 from components.model.linear_filter import FilterRows
+from components.model.retrieval import Retrieval
 from components.model.rules import ListRules
 from components.model.score import ScoreWeights
 
@@ -120,3 +121,20 @@ def test_similar_items_keep_the_merchandisers_rules(folder: Path) -> None:
     assert [item for item, _ in similar(bundle, MILK, k=2)] == [second, third]
     bundle.rules = ListRules({first: frozenset({second}), second: frozenset({first})})
     assert [item for item, _ in similar(bundle, MILK, k=2)] == [first, third]
+
+
+@pytest.mark.parametrize("include_seen", [False, True])
+@pytest.mark.parametrize("history", [[BREAD, MILK], [SOAP, MILK, CANDLE], [CANDLE], []])
+def test_a_whole_lists_reasons_are_those_of_each_item(folder: Path, history: list[int], *, include_seen: bool) -> None:
+    bundle = Bundle.load(folder)
+    buyer = Histories.from_lists([history], [[1.0, 0.4, 1.0][: len(history)]], [[0.0, 20.0, 56.0][: len(history)]])
+    ranked = Retrieval(bundle.scorer).rank(buyer, NO_STATISTICS, k=6, include_seen=include_seen)
+    listed = explain_listed(bundle, ranked)
+    each = [explain(bundle, buyer, NO_STATISTICS, item, include_seen=include_seen) for item in ranked.items.tolist()]
+    assert len(each) >= 3
+    assert [one.sentence for one in listed] == [one.sentence for one in each]
+    for one, other in zip(listed, each, strict=True):
+        assert one.shares == pytest.approx(other.shares, abs=1e-4)
+        assert one.because[:1] == [(item, pytest.approx(share, abs=1e-5)) for item, share in other.because[:1]]
+    kept = [place for place in (2, 0) if place < len(listed)]
+    assert explain_listed(bundle, ranked.only(kept)) == [listed[place] for place in kept]

@@ -25,7 +25,7 @@ def known(**others: object) -> Known:
 
 
 WHY = [
-    Explanation(shares={"similarity": 1 / 3, "affinity_c/d": 2 / 3}, because=[(1, 1.0)], sentence='Goes with "é"\n'),
+    Explanation(shares={"similarity": 1 / 3, "affinity_100%": 2 / 3}, because=[(1, 1.0)], sentence='Goes with "é"\n'),
     Explanation(shares={}, because=[], sentence=""),
 ]
 
