@@ -42,7 +42,7 @@ Bools = npt.NDArray[np.bool_]
 class FilterPull:
     """Where a history leads."""
 
-    places_E: Slots
+    places_E: Ints
     """Where each entry leads."""
     ends_N: Ints
     """Where the entries of each item of the history end."""
@@ -220,7 +220,7 @@ class TermTables:
         """What of the history leads to each of a few distinct items. `false_P` is all false, and left so."""
         pull, places_k = user.filter, self.place_I[items]
         false_P[places_k] = True
-        hit_H = np.flatnonzero(false_P[pull.places_E])
+        hit_H = np.flatnonzero(false_P.take(pull.places_E))
         false_P[places_k] = False
         order_k = np.argsort(places_k)
         return Hits(
@@ -253,11 +253,12 @@ class TermTables:
         ends_N = np.cumsum(lengths_N)
         entry_E = np.arange(int(ends_N[-1]) if len(ends_N) else 0)
         entry_E += np.repeat(first_N - (ends_N - lengths_N), lengths_N)
-        pull_E = self._values[entry_E] * np.repeat(strengths_N, lengths_N)
-        places_E = self.place_I[self._indices[entry_E]]
+        pull_E = self._values.take(entry_E) * np.repeat(strengths_N, lengths_N)
+        # Of the size of a pointer, else each of the steps that index by them would make them so.
+        places_E = self.place_I.take(self._indices.take(entry_E)).astype(np.intp)
         np.add.at(zeros_P, places_E, pull_E)
         places_C = _distinct(np.concatenate([places_E, self.place_I[history_N]]), slots_P)
-        raw_C = zeros_P[places_C]
+        raw_C = zeros_P.take(places_C)
         zeros_P[places_C] = 0
         rms = max(math.sqrt(float(raw_C @ raw_C) / self.num_items), 1e-12)
         log_C = np.log(raw_C / np.float32(rms) + np.float32(FILTER_FLOOR))
@@ -295,11 +296,11 @@ def _sum(group: _Group, lifts: Mapping[str, Floats]) -> Floats:
     return total
 
 
-def _distinct(places: Slots, slots_P: Slots) -> Slots:
+def _distinct(places: Ints, slots_P: Slots) -> Slots:
     """Ascending. Repeats are struck out before the sort, which would be half of a request's arithmetic with them."""
     at = np.arange(len(places), dtype=np.int32)
     slots_P[places] = at
-    found: Slots = places[slots_P[places] == at]
+    found: Slots = places[slots_P.take(places) == at].astype(np.int32)
     found.sort()
     return found
 
