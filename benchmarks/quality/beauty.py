@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from benchmarks.quality.splits import Log, read_sequences, sequence_log
 from components.evaluate.contest import NEW_ITEMS, BaselineEntrant, rank_users
 from components.evaluate.tuning import choose_baselines
 from components.measures.ranking import list_metrics
+from components.model.score import ScoreWeights
 
 BASELINES = ("popularity", "item-kNN", "RP3")
 
@@ -37,6 +39,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with Beauty.txt and its attributes")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path)
+    parser.add_argument(
+        "--weights",
+        type=_term_and_weight,
+        action="append",
+        default=[],
+        metavar="TERM=WEIGHT",
+        help="in place of what the slice chooses; a look",
+    )
     given = parser.parse_args()
     torch.set_num_threads(2)
     console = Console(stderr=True)
@@ -45,6 +55,7 @@ def main() -> None:
 
     tuning, tuning_wanted = sequence_log(sequences, leave_out=2, attributes=attributes)
     chosen = choose(tuning, tuning_wanted, settings=recipe_settings(tuning), track=track)
+    chosen = replace(chosen, weights=ScoreWeights(terms={**chosen.weights.terms, **dict(given.weights)}))
     log, wanted = sequence_log(sequences, leave_out=1, attributes=attributes)
     # An item that a user has had already can stand in no list.
     wanted = wanted - wanted.multiply(log.known)
@@ -86,6 +97,11 @@ def main() -> None:
     write_result("quality-beauty", report, path=given.out)
     Console().print(as_table(report))
     print(json.dumps(report))
+
+
+def _term_and_weight(text: str) -> tuple[str, float]:
+    term, _, weight = text.partition("=")
+    return term, float(weight)
 
 
 def as_table(report: dict[str, Any]) -> Table:
