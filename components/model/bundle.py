@@ -79,10 +79,6 @@ class Texts(Sequence[str | None]):
     def __len__(self) -> int:
         return len(self._column)
 
-    def __iter__(self) -> Iterator[str | None]:
-        for start in range(0, len(self._column), TEXTS_AT_ONCE):
-            yield from self._column.slice(start, TEXTS_AT_ONCE).to_pylist()
-
     def __getitem__(self, item: Any) -> Any:
         return self._column[item].to_pylist() if isinstance(item, slice) else self._column[item].as_py()
 
@@ -324,11 +320,16 @@ def _item_table(items: pa.Table) -> ItemTable:
             return pa.nulls(len(items), pa.string())
         return pa.concat_arrays(items[name].chunks) if len(items) else pa.array([], pa.string())
 
+    item_ids: list[str] = []
+    index: dict[str, int] = {}
     # Not all in one call: a request would wait for the interpreter as long.
-    item_ids = [item_id for item_id in Texts(column("item_id")) if item_id is not None]
+    ids = column("item_id")
+    for start in range(0, len(items), TEXTS_AT_ONCE):
+        item_ids += ids.slice(start, TEXTS_AT_ONCE).to_pylist()
+        index.update(zip(item_ids[start:], range(start, len(item_ids)), strict=True))
     return ItemTable(
         item_ids=item_ids,
-        index={item_id: row for row, item_id in enumerate(item_ids)},
+        index=index,
         titles=Texts(column("title")),
         categories=Names(column("attribute:category")),
         brands=Names(column("attribute:brand")),

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from components.model.attributes import UNKNOWN
 from components.model.histories import Histories
@@ -278,12 +279,13 @@ class TermTables:
         for name in sorted(self.affinities, key=lambda name: len(self.value_shares[name])):
             codes_P = self.codes[name][self.order_P]
             if groups:
-                last = groups[-1]
-                key_P = last.combination_P.astype(np.int64) * len(self.value_shares[name]) + codes_P
-                found_U, first_U, key_P = np.unique(key_P, return_index=True, return_inverse=True)
+                last, size = groups[-1], len(self.value_shares[name])
+                # Arrow finds what occurs by hashing; numpy would sort, a tenth of what loading a bundle takes.
+                coded = pa.array(last.combination_P.astype(np.int64) * size + codes_P).dictionary_encode()
+                found_U = coded.dictionary.to_numpy()
                 if len(found_U) <= most:
-                    codes_UA = np.column_stack([last.codes_UA[last.combination_P[first_U]], codes_P[first_U]])
-                    groups[-1] = _Group((*last.names, name), codes_UA, key_P.astype(np.int32))
+                    codes_UA = np.column_stack([last.codes_UA[found_U // size], found_U % size])
+                    groups[-1] = _Group((*last.names, name), codes_UA, coded.indices.to_numpy())
                     continue
             alone_U1 = np.arange(len(self.value_shares[name]), dtype=np.int64)[:, None]
             groups.append(_Group((name,), alone_U1, codes_P))
