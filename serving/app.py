@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 
 from components.core.settings import Settings
 from serving.behaviour import Behaviour
-from serving.limits import BodyLimit
+from serving.limits import BodyLimit, Turns
 from serving.metrics import RequestMetrics
 from serving.online import FeastReader, UserReader
 from serving.routes import admin, feedback, public, recommending
@@ -71,6 +71,7 @@ def create_app(settings: Settings, *, state: ServiceState | None = None, reader:
         lifespan=lifespan,
     )
     app.state.gate = Gate(settings.serve)
+    app.state.turns = Turns()
     app.state.service = state or ServiceState(settings)
     app.state.reader = reader
     app.state.behaviour = Behaviour.of_settings(settings, observer=app.state.service)

@@ -7,7 +7,6 @@ a fifth more CPU, most of it caches that are cold on another core.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -114,7 +113,7 @@ def prometheus() -> Response:
 async def recommend(request: Request, body: RecommendRequest) -> Response:
     """A ranked list with reasons, for a known user, for recent items, or for both."""
     asking = _asking(request)
-    await asyncio.sleep(0)  # first, whoever has arrived meanwhile is counted, and sent away where they are too many
+    await request.app.state.turns.take()
     try:
         try:
             answer = asking.one(body, at_once=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import json
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from components.core.errors import SettingsError
 from components.core.settings import Settings, load_settings
 from components.deploy.probe import own_key
 from serving.app import create_app
-from serving.limits import BodyLimit, TokenBucket
+from serving.limits import MOST_ROUNDS, BodyLimit, TokenBucket, Turns
 from tests.serving.test_api_guards import NobodyKnown
 
 KEYS = {"reader": ["recommend"], "tracker": ["feedback"], "operator": ["admin"], "shop": ["recommend", "feedback"]}
@@ -202,3 +203,57 @@ def test_the_settings_hold_no_key_that_can_be_read_back(tmp_path: Path) -> None:
     shown = json.dumps(settings.model_dump(mode="json"))
     assert "plain" not in shown
     assert digest("reader") in shown
+
+
+def rounds_before_each(turns: Turns, *, callers: int) -> list[tuple[int, int]]:
+    """(caller, rounds of the loop until their turn) in the order of turns; work takes no round."""
+
+    async def all_at_once() -> list[tuple[int, int]]:
+        rounds = 0
+        taken: list[tuple[int, int]] = []
+
+        async def count() -> None:
+            nonlocal rounds
+            while True:
+                rounds += 1
+                await asyncio.sleep(0)
+
+        async def call(number: int) -> None:
+            await turns.take()
+            taken.append((number, rounds))
+
+        counting = asyncio.create_task(count())
+        await asyncio.gather(*(call(number) for number in range(callers)))
+        counting.cancel()
+        return taken
+
+    return asyncio.run(all_at_once())
+
+
+def test_one_caller_has_their_turn_after_one_round() -> None:
+    turns = Turns()
+    assert [rounds_before_each(turns, callers=1)[0][1] for _ in range(3)] == [2, 2, 2]
+
+
+def test_the_more_are_waiting_the_more_rounds_the_loop_makes_before_the_next_has_a_turn() -> None:
+    """Each round takes on who has come in between: in an overload they are counted, and sent away, not left waiting."""
+    taken = rounds_before_each(Turns(), callers=40)
+    assert [number for number, _ in taken] == list(range(40))
+    rounds = [at for _, at in taken]
+    between = [later - earlier for earlier, later in itertools.pairwise(rounds)]
+    assert min(between[:20]) >= MOST_ROUNDS
+    assert between[-1] <= 2
+
+
+def test_who_gives_up_waiting_keeps_nobody_from_their_turn() -> None:
+    async def scenario() -> int:
+        turns = Turns()
+        calls = [asyncio.create_task(turns.take()) for _ in range(3)]
+        await asyncio.sleep(0)
+        calls[0].cancel()
+        calls[1].cancel()
+        await asyncio.wait_for(calls[2], timeout=5)
+        await asyncio.wait_for(turns.take(), timeout=5)
+        return turns.waiting
+
+    assert asyncio.run(scenario()) == 0

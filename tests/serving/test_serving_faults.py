@@ -15,7 +15,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -258,6 +258,21 @@ def test_ten_times_too_many_requests_are_shed_and_the_service_recovers(service: 
     assert set(statuses) <= {200, 429, 503}, statuses
     assert statuses[200] > 0
     assert statuses[429] + statuses[503] > 0
+    assert [post(service, "/recommend", {"user_id": KNOWN}).status_code for _ in range(10)] == [200] * 10
+
+
+def test_too_many_single_lists_are_shed_too_though_they_are_ranked_where_they_arrive(service: ServiceRecord) -> None:
+    body = json.dumps({"user_id": KNOWN, "k": 20}).encode()
+    whole = HEAD.replace(b"1000", str(len(body)).encode()) + b"\r\n" + body
+    with ExitStack() as open_sockets:
+        sockets = [
+            open_sockets.enter_context(socket.create_connection((service.host, service.port), timeout=30))
+            for _ in range(20 * PLACES)
+        ]
+        for one in sockets:
+            one.sendall(whole)
+        statuses = Counter(int(one.recv(64).split(b" ")[1]) for one in sockets)
+    assert set(statuses) == {200, 429}, statuses
     assert [post(service, "/recommend", {"user_id": KNOWN}).status_code for _ in range(10)] == [200] * 10
 
 
