@@ -71,7 +71,7 @@ class Recommender:
         self.retrieval = Retrieval(bundle.scorer, run_limit=bundle.run_limit)
         self.lists = ListStatistics(bundle)
         self._rows = ItemRows(items.index)
-        self._writer = Writer(items.item_ids, partial(item_of, items), bundle=bundle.sha256)
+        self.writer = Writer(items.item_ids, partial(item_of, items), bundle=bundle.sha256)
 
     @torch.inference_mode()
     def recommend(
@@ -99,7 +99,7 @@ class Recommender:
         list_id = list_id or new_list_id()
         allowed = self.filters.allowed(request)
         ranked, found = self._ranked(known, request, None if allowed is None else allowed.numpy(), list_id)
-        return self._writer.written(known, ranked, list_id, degraded, found)
+        return self.writer.written(known, ranked, list_id, degraded, found)
 
     @torch.inference_mode()
     def recommend_many(
@@ -124,7 +124,7 @@ class Recommender:
             answers = []
             for one, list_id, user_D in zip(known, list_ids, users_BD, strict=True):
                 ranked, found = self._ranked(one, request, allowed_I, list_id, user_D=user_D)
-                answers.append(self._writer.written(one, ranked, list_id, degraded, found))
+                answers.append(self.writer.written(one, ranked, list_id, degraded, found))
             return answers
         lists = self.retrieval.rank_many(
             histories,
@@ -135,7 +135,7 @@ class Recommender:
             rules=self.bundle.rules,
         )
         return [
-            self._writer.written(one, Ranked(items.tolist(), scores.tolist()), list_id, degraded)
+            self.writer.written(one, Ranked(items.tolist(), scores.tolist()), list_id, degraded)
             for one, (items, scores), list_id in zip(known, lists, list_ids, strict=True)
         ]
 

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import cpu_seconds, peak_memory_mb, write_result
-from benchmarks.quality.recipe import MIN_ITEM_USERS, Chosen, K, choose, fit, rank, recipe_settings
+from benchmarks.quality.recipe import MIN_ITEM_USERS, TERMS, Chosen, K, choose, fit, rank, recipe_settings
 from benchmarks.quality.report import SEED, interval, shown, tracker
 from benchmarks.quality.splits import Log, read_sequences, sequence_log
 from components.evaluate.contest import NEW_ITEMS, BaselineEntrant, rank_users
@@ -48,6 +48,8 @@ def main() -> None:
         help="in place of what the slice chooses; a look",
     )
     given = parser.parse_args()
+    if given.weights and given.out is None:
+        parser.error("--weights is a look: say by --out where its JSON goes, so that the recipe's own stays.")
     torch.set_num_threads(2)
     console = Console(stderr=True)
     track = tracker(console)
@@ -101,6 +103,8 @@ def main() -> None:
 
 def _term_and_weight(text: str) -> tuple[str, float]:
     term, _, weight = text.partition("=")
+    if term not in TERMS:
+        raise argparse.ArgumentTypeError(f"'{term}' is no term; there are {', '.join(TERMS)}.")
     return term, float(weight)
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import numpy as np
 import torch
 
 from components.core.settings import load_settings
@@ -26,9 +27,10 @@ from components.model.bundle import Bundle
 from components.model.explain import explain_listed
 from serving.app import create_app
 from serving.known import histories_of, know, statistics_of
+from serving.lists import Ranked
 from serving.online import FeastReader
-from serving.recommend import Recommender
-from serving.schemas import RecommendAnswer, RecommendRequest
+from serving.recommend import Recommender, new_list_id
+from serving.schemas import RecommendRequest
 from serving.state import ServiceState, service_clock
 
 ROUNDS = 3
@@ -62,9 +64,11 @@ async def measure(settings: Any, recommender: Recommender, users: list[str]) -> 
     statistics = [statistics_of([one], bundle.statistics_names) for one in known]
     vectors = [retrieval.user_vectors(*both)[0] for both in zip(histories, statistics, strict=True)]
     found = [retrieval.rank(h, s, k=10) for h, s in zip(histories, statistics, strict=True)]
-    answers = [recommender.recommend(request, user) for request, user in zip(requests, online, strict=True)]
+    lists = [Ranked(one.items.tolist(), one.scores.tolist()) for one in found]
+    why = [explain_listed(bundle, one) for one in found]
+    list_id, false_P = new_list_id(), np.zeros(retrieval.num_items, dtype=bool)
 
-    def ranked(at: int, *, with_reasons: bool) -> Any:
+    def ranked(at: int) -> Any:
         return retrieval.rank_known(
             histories[at],
             vectors[at],
@@ -72,7 +76,15 @@ async def measure(settings: Any, recommender: Recommender, users: list[str]) -> 
             include_seen=False,
             allowed=None,
             rules=bundle.rules,
-            with_reasons=with_reasons,
+            with_reasons=False,
+        )
+
+    def reasons(at: int) -> Any:
+        one, tables = found[at], retrieval.tables
+        return (
+            tables.lifts_of(one.user, one.items),
+            tables.hits_of(one.user, one.items, false_P=false_P),
+            explain_listed(bundle, one),
         )
 
     def alone(call: Callable[[int], Any]) -> float:
@@ -89,11 +101,9 @@ async def measure(settings: Any, recommender: Recommender, users: list[str]) -> 
             )
         ),
         "score: user vector": alone(lambda at: retrieval.user_vectors(histories[at], statistics[at])),
-        "score: terms and list": alone(lambda at: ranked(at, with_reasons=False)),
-        "reasons": alone(lambda at: ranked(at, with_reasons=True))
-        - alone(lambda at: ranked(at, with_reasons=False))
-        + alone(lambda at: explain_listed(bundle, found[at])),
-        "answer: JSON": alone(lambda at: RecommendAnswer.__pydantic_serializer__.to_json(answers[at])),
+        "score: terms and list": alone(ranked),
+        "reasons": alone(reasons),
+        "answer: JSON": alone(lambda at: recommender.writer.written(known[at], lists[at], list_id, (), why[at])),
         "all of these, recommend()": alone(lambda at: recommender.recommend(requests[at], online[at])),
     }
 

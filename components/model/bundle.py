@@ -102,11 +102,6 @@ class ItemTable:
         """What a person should read: the title, or the id where there is none."""
         return self.titles[item] or self.item_ids[item]
 
-    def value(self, attribute: str, item: int) -> str | None:
-        """What a person should read of an attribute; None where it is unknown or has no name."""
-        named = {"category": self.categories, "brand": self.brands}.get(attribute)
-        return named[item] if named is not None else None
-
 
 class Bundle:
     """A loaded bundle."""

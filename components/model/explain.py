@@ -151,11 +151,10 @@ def _sentence(bundle: Bundle, shares: dict[str, float], because: list[tuple[int,
     if strongest.startswith("affinity_"):
         name = strongest.removeprefix("affinity_")
         attributes = bundle.scorer.counted.attributes
-        shown = bundle.items.value(name, item)
-        if shown:
-            return f"You often choose {shown}"
         if int(attributes.codes(name)[item]) != UNKNOWN:
-            return f"Fits the {name.replace('_', ' ')} that you choose"
+            value = {"category": bundle.items.categories, "brand": bundle.items.brands}.get(name)
+            shown = value[item] if value is not None else None
+            return f"You often choose {shown}" if shown else f"Fits the {name.replace('_', ' ')} that you choose"
     if because:
         return f"Goes with {bundle.items.display(because[0][0])}"
     return "Popular with other customers"

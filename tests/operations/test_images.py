@@ -126,10 +126,11 @@ def context(build: Stage, folder: Path) -> Path:
     return folder
 
 
-def run_build(role: str, builder: Path, folder: Path, *, dry: bool = False) -> Path:
-    """Run the build stage's RUN lines, with `opt` in the folder in place of /opt/basketweave; returns that."""
+def run_build(role: str, builder: Path, folder: Path, *, dry: bool = False) -> tuple[Path, str]:
+    """Run the build stage's RUN lines, with `opt` in the folder in place of /opt/basketweave; returns that, and what
+    was said. `dry`: packages are resolved, not installed."""
     build, _ = build_and_final(role)
-    sources, opt = context(build, folder / "src"), folder / "opt"
+    sources, opt, said = context(build, folder / "src"), folder / "opt", ""
     for run in build.all("RUN"):
         if run.startswith(("python -m pip install uv", "python -m compileall")):
             continue  # the builder has it; compiling takes minutes and changes nothing that is looked at
@@ -144,13 +145,14 @@ def run_build(role: str, builder: Path, folder: Path, *, dry: bool = False) -> P
             command, shell=True, cwd=sources, env=environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr[-2000:]
-    return opt
+        said += done.stdout + done.stderr
+    return opt, said
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("role", INSTALLED)
 def test_a_roles_packages_are_of_the_lock_and_its_command_answers(role: str, builder: Path, tmp_path: Path) -> None:
-    opt = run_build(role, builder, tmp_path)
+    opt, _ = run_build(role, builder, tmp_path)
     _, final = build_and_final(role)
     frozen = subprocess.run(
         [builder / "uv", "pip", "freeze", "--python", opt / "bin" / "python"],
@@ -198,7 +200,15 @@ for file in sorted(pathlib.Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"]).glob("
 
 @pytest.mark.slow
 def test_the_cuda_images_packages_fit_together(builder: Path, tmp_path: Path) -> None:
-    run_build("components-cuda", builder, tmp_path, dry=True)
+    _, said = run_build("components-cuda", builder, tmp_path, dry=True)
+    packages = {line[3:].partition("+")[0] for line in said.splitlines() if line.startswith(" + ")}
+    locked = set((ROOT / "locks/cuda.txt").read_text().split("\n"))
+    assert {name for package in packages if (name := package.partition("==")[0]) in {"torch", "dgl"}} == {
+        "torch",
+        "dgl",
+    }
+    assert len(packages) > 50
+    assert {package for package in packages if not package.startswith("basketweave")} - locked == set()
 
 
 def contents(folder: Path) -> set[str]:
