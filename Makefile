@@ -6,6 +6,8 @@ PYTHON ?= python3.11
 DATA ?= $(or $(BASKETWEAVE_DATA),../shared/data)
 export TORCH PYTHON
 export DGLBACKEND = pytorch
+# Two processes, a file of tests to whichever is free.
+SIDE_BY_SIDE = --numprocesses 2 --dist loadfile --no-loadscope-reorder
 # Without bytecode every start compiles its libraries anew.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -26,7 +28,7 @@ demo-rollout: venv ## on a simulated shop: one model promoted by canary, one ref
 	@.venv/bin/python -m benchmarks.rollout
 
 test: venv ## the test suite
-	@.venv/bin/python -m pytest -m "not slow"
+	@.venv/bin/python -m pytest -m "not slow" $(SIDE_BY_SIDE)
 
 test-slow: venv ## the slow tests alone: real services, faults, a browser
 	@.venv/bin/python -m pytest -m slow

@@ -16,6 +16,7 @@ import pytest
 from components.core.settings import Settings, load_settings
 
 LENIENT_RUN = Path(__file__).parent / "pipeline" / "lenient_run.py"
+LONGEST = ("cli", "ingest", "orchestration", "pipeline", "serving", "train")
 SESSION_HOME = Path(tempfile.mkdtemp(prefix="basketweave-tests-"))
 
 for _name in [
@@ -103,6 +104,11 @@ def pipeline_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PipelineR
         yield run
     finally:
         run.command("stop")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of the long tests first: two processes that share the files then end at about the same time."""
+    items.sort(key=lambda item: Path(item.path).parent.name not in LONGEST)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -2,6 +2,7 @@
 
     python -m benchmarks.quality --train train.txt --test test.txt --seeds 3
     python -m benchmarks.quality --train train.txt --test test.txt --seeds 1 --epochs 1     # a look
+    python -m benchmarks.quality --train train.txt --test test.txt --seeds 3 --device cuda --out FILE.json
 
 Protocol: for each user with a test item all items are scored, the user's train items left out, and the best 20 listed;
 means over those users. All settings are chosen on a fifth of each user's train items, as large a part as published
@@ -39,6 +40,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, help="default: the recipe's")
     parser.add_argument("--dim", type=int, help="default: the recipe's")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of training and ranking")
     parser.add_argument(
         "--out", type=Path, help="where to write the JSON; default benchmarks/results/quality-NAME.json"
     )
@@ -46,6 +48,9 @@ def main() -> None:
     for path in (given.train, given.test):
         if not path.is_file():
             parser.error(f"{path} is no file; give the split's train and test files.")
+    if given.device == "cuda" and not torch.cuda.is_available():
+        parser.error("No CUDA device is here; leave --device out.")
+    device = torch.device(given.device)
     torch.set_num_threads(2)
     console = Console(stderr=True)
     track = tracker(console)
@@ -59,7 +64,7 @@ def main() -> None:
     known = read_split(given.train)
     kept, hidden = hide_share(known, share=TUNING_SHARE, seed=0)
     tuning = Log(known=kept)
-    chosen = choose(tuning, hidden, settings=recipe_settings(tuning, **changes), track=track, say=say)
+    chosen = choose(tuning, hidden, settings=recipe_settings(tuning, **changes), track=track, say=say, device=device)
     tuning_cpu_seconds = cpu_seconds()
     test = read_split(given.test, shape=known.shape)
     log, users = Log(known=known), np.flatnonzero(np.diff(test.indptr) > 0)
@@ -67,7 +72,7 @@ def main() -> None:
     results: list[dict[str, dict[str, float]]] = []
     convolution_adds: list[np.ndarray] = []
     for seed in range(given.seeds):
-        scorer = fit(log, chosen, settings=recipe_settings(log, seed=seed, **changes), say=say)
+        scorer = fit(log, chosen, settings=recipe_settings(log, seed=seed, **changes), say=say, device=device)
         variants = {
             "whole": chosen.weights,
             "encoder alone": ScoreWeights(terms=ENCODER_ALONE),
@@ -81,7 +86,9 @@ def main() -> None:
                 whole = metrics
                 one_seed_cpu_seconds = one_seed_cpu_seconds or cpu_seconds()
         # The same score, the same seed, the same weights, only that no item hears from its neighbours.
-        flat = fit(log, chosen, settings=recipe_settings(log, seed=seed, **changes, num_layers=0), say=say)
+        flat = fit(
+            log, chosen, settings=recipe_settings(log, seed=seed, **changes, num_layers=0), say=say, device=device
+        )
         metrics = measure(flat, log, test, users, track=track)
         found["without convolution"] = metrics.means()
         convolution_adds.append(np.stack([whole.recall - metrics.recall, whole.ndcg - metrics.ndcg]))

@@ -47,6 +47,7 @@ MORE_POPULARITY = (-0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3)
 # The trained part without the filter: the similarity and the popularity that it was trained beside.
 ENCODER_ALONE = {SIMILARITY: 1.0, "popularity": 1.0}
 TERMS = ("filter", SIMILARITY, "popularity")
+CPU = torch.device("cpu")
 STEPS_AN_EPOCH = 20  # at least: a small log needs steps, not large batches
 
 Track = Callable[[Iterable[Any], str], Iterable[Any]]
@@ -83,10 +84,11 @@ def choose(
     settings: TrainSettings,
     track: Track,
     say: Callable[[str], None] = lambda text: None,
+    device: torch.device = CPU,
 ) -> Chosen:
     """Exponents, half-life and weights by recall + NDCG at 20 of the `hidden` (U, I) items of users of `log`."""
     chosen = choose_filter(log, hidden, track=track)
-    scorer = fit(log, chosen, settings=settings, say=say)
+    scorer = fit(log, chosen, settings=settings, say=say, device=device)
     _, weights = choose_weights(scorer, log, hidden, track=track)
     return replace(chosen, weights=ScoreWeights(terms=weights))
 
@@ -125,9 +127,10 @@ def choose_weights(
         trials = [best | {name: round(best[name] + weight, 4) for name in moved} for weight in grid]
         found = np.zeros(len(trials))
         for rows in track(_chunks(users), f"weight of {moved[0]}"):
-            raw = scorer.unweighted_terms(log.histories(rows), torch.zeros(len(rows), 0))
+            device = scorer.target_ID.device
+            raw = scorer.unweighted_terms(log.histories(rows).to(device), torch.zeros(len(rows), 0, device=device))
             for number, trial in enumerate(trials):
-                scores = torch.zeros(len(rows), log.num_items)
+                scores = torch.zeros(len(rows), log.num_items, device=device)
                 for name, weight in trial.items():
                     scores.add_(raw[name], alpha=weight)
                 found[number] += _quality(scores, log.known[rows], hidden[rows]) * len(rows)
@@ -144,10 +147,13 @@ def fit(
     with_popularity: bool = True,
     more_relations: Mapping[str, Relation] | None = None,
     say: Callable[[str], None] = lambda text: None,
+    device: torch.device = CPU,
 ) -> Scorer:
-    """Train on whole histories and score with everything counted beside, by the chosen weights."""
+    """Train on whole histories and score with everything counted beside, by the chosen weights. All but the counting
+    is on `device`, the scorer too."""
     window = whole_window(log, chosen, with_content=with_content)
-    window = replace(window, graph={**window.graph, **(more_relations or {})})
+    window = replace(window, graph={**window.graph, **(more_relations or {})}).to(device)
+    say(f"seed {settings.seed}, graph and filter counted")
     attributes = window.counted.attributes
     if CONTENT not in window.graph:
         settings = settings.model_copy(update={"id_dropout": 0.0})
@@ -167,7 +173,7 @@ def fit(
     model = trained.model
     model.user_vector.item_degree_I.copy_(window.item_degree_I)
     with torch.no_grad():
-        history_ID, target_ID = model.item_vectors(window.graph, attributes, has_id_I=window.has_id_I)
+        history_ID, target_ID = model.item_vectors(window.graph, attributes.to(device), has_id_I=window.has_id_I)
     return Scorer(
         history_ID=history_ID,
         target_ID=target_ID,
@@ -225,8 +231,9 @@ def rank(scorer: Scorer, log: Log, users: np.ndarray, *, track: Track) -> np.nda
     """(B, 20) best items of each user, known ones left out."""
     lists = [np.empty((0, K), dtype=np.int64)]
     for rows in track(_chunks(users), "ranking"):
-        histories = log.histories(rows)
-        scores = scorer.score(histories, torch.zeros(len(rows), 0))
+        device = scorer.target_ID.device
+        histories = log.histories(rows).to(device)
+        scores = scorer.score(histories, torch.zeros(len(rows), 0, device=device))
         scores[histories.user_of_entry, histories.items] = -torch.inf
         lists.append(top_lists(scores, k=K))
     return np.concatenate(lists)

@@ -7,6 +7,7 @@ activation is kept.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,6 +17,9 @@ import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+# torch says so in every process that makes one on a GPU; nobody who trains can do anything about it.
+warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ def csr_product(indptr: Tensor, indices: Tensor, values: Tensor, dense_CD: Tenso
     """Compressed rows (R, C) times (C, D) -> (R, D), outside of autograd."""
     if dense_CD.is_cuda:
         size = (len(indptr) - 1, dense_CD.shape[0])
-        return torch.sparse_csr_tensor(indptr, indices, values, size=size) @ dense_CD
+        return torch.sparse_csr_tensor(indptr, indices, values, size=size, check_invariants=False) @ dense_CD
     if len(indices) == 0:
         return dense_CD.new_zeros(len(indptr) - 1, dense_CD.shape[1])
     return F.embedding_bag(

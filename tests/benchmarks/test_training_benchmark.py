@@ -10,6 +10,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 from rich.console import Console
+from test_quality_benchmark import write_split
 
 from benchmarks.training import evaluation, gpu, growth, peers, propagation
 from benchmarks.training.evaluation_contestant import Task, make_task, ours, torchmetrics
@@ -161,3 +162,15 @@ def test_without_a_device_the_gpu_case_says_so_and_writes_it(monkeypatch: pytest
     gpu.run(console)
     assert written == {"training-gpu": {"device": "no CUDA device"}}
     assert console.export_text().startswith("no CUDA device")
+
+
+def test_the_gpu_cases_recipe_tells_counting_training_and_ranking_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_split(tmp_path)
+    monkeypatch.setattr(gpu, "published_split", lambda _: (tmp_path / "train.txt", tmp_path / "test.txt"))
+    row = gpu.recipe(Console(quiet=True), devices=("cpu",), max_epochs=3, embedding_dim=16)["cpu"]
+    assert row["fit_seconds"] == pytest.approx(row["counting_seconds"] + row["training_seconds"], abs=0.02)
+    assert min(row["counting_seconds"], row["training_seconds"]) > 0
+    # Of the 56 own items left 6 were taken: chance within a user's kind is 20 / 56, over all items 20 / 136.
+    assert 0.25 < row["recall"] < 0.5

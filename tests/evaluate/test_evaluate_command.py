@@ -18,10 +18,9 @@ def evaluate(*arguments: str, **environment: str) -> subprocess.CompletedProcess
 
 
 def test_the_command_judges_the_given_bundle_and_prints_one_line(world: World) -> None:
-    bundle = world.bundle()
+    given = {"clean": world.clean, "features": world.features, "graph": world.graph, "bundle": world.bundle()}
     completed = evaluate(
-        "--input",
-        f"bundle={bundle.uri}@{bundle.sha256}",
+        *(part for kind, ref in given.items() for part in ("--input", f"{kind}={ref.uri}@{ref.sha256}")),
         BASKETWEAVE_HOME=str(world.settings.home),
         COLUMNS="300",
         BASKETWEAVE_EVALUATE__MAX_BASELINE_RATIO="1000",

@@ -150,7 +150,7 @@ execute(STEP, settings=settings, inputs={kind: latest(store, kind) for kind in S
 """
 
 
-@pytest.mark.parametrize("training", ["first", "second"])
+@pytest.mark.parametrize("training", ["first", pytest.param("second", marks=pytest.mark.slow)])
 def test_a_killed_step_goes_on_and_makes_the_same_bundle(
     training: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

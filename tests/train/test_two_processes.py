@@ -22,6 +22,7 @@ from components.train.step import STEP
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_losses_of_one_and_write_one_bundle(tmp_path: Path) -> None:
     alone = settings_in(tmp_path / "alone", contrast_weight=0.05)
     one = execute(STEP, settings=alone, inputs=inputs(alone), run_id="one").ref
