@@ -23,7 +23,7 @@ from serving.behaviour import Behaviour
 from serving.limits import BodyLimit, Turns
 from serving.metrics import RequestMetrics
 from serving.online import FeastReader, UserReader
-from serving.routes import admin, feedback, public, recommending
+from serving.routes import admin, feedback, lists, public, recommending
 from serving.schemas import ErrorAnswer, FieldProblem
 from serving.security import BEARER, Gate, SafeHeaders
 from serving.state import ServiceState
@@ -76,7 +76,7 @@ def create_app(settings: Settings, *, state: ServiceState | None = None, reader:
     app.state.reader = reader
     app.state.behaviour = Behaviour.of_settings(settings, observer=app.state.service)
     app.state.asking = _asking(app)
-    for router in (public, recommending, feedback, *([admin] if settings.serve.admin else [])):
+    for router in (public, lists, recommending, feedback, *([admin] if settings.serve.admin else [])):
         app.include_router(router)
     include_status(app)
     app.openapi = _with_keys(app.openapi)  # type: ignore[method-assign]  # FastAPI's own way to extend it

@@ -21,7 +21,7 @@ import pyarrow as pa
 import torch
 
 from components.model.bundle import Bundle, ItemTable
-from components.model.explain import Explanation, explain_listed, similar
+from components.model.explain import Reasons, explain_listed, similar
 from components.model.retrieval import Ranked as Retrieved
 from components.model.retrieval import Retrieval
 from components.model.rules import ListRules
@@ -92,7 +92,7 @@ class Recommender:
             request.items,
             user,
             fresh,
-            index=self.bundle.items.index,
+            rows=self._rows,
             now=self.clock(),
             max_history=self.max_history,
         )
@@ -147,7 +147,7 @@ class Recommender:
         list_id: str,
         *,
         user_D: npt.NDArray[np.float32] | None = None,
-    ) -> tuple[Ranked, list[Explanation] | None]:
+    ) -> tuple[Ranked, Reasons | None]:
         """The list, and why each of its items is there, where that is asked for. `user_D`: where it is known."""
         histories = histories_of([known])
         if user_D is None:

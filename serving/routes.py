@@ -42,7 +42,7 @@ from serving.schemas import (
     SimilarRequest,
     UserId,
 )
-from serving.security import route_for
+from serving.security import route_for, straight_route_for
 from serving.written import batch_json
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def errors(*codes: int) -> dict[int | str, dict[str, Any]]:
 
 
 public = APIRouter()
+lists = APIRouter(responses=errors(401, 403, 429, 503), route_class=straight_route_for("recommend", RecommendRequest))
 recommending = APIRouter(responses=errors(401, 403, 429, 503), route_class=route_for("recommend"))
 feedback = APIRouter(responses=errors(401, 403, 429, 503), route_class=route_for("feedback"))
 admin = APIRouter(prefix="/admin", responses=errors(401, 403, 429, 503), route_class=route_for("admin"))
@@ -109,7 +110,7 @@ def prometheus() -> Response:
     return Response(body, media_type=media_type)
 
 
-@recommending.post("/recommend", responses=errors(*BODY), response_model=RecommendAnswer)
+@lists.post("/recommend", responses=errors(*BODY), response_model=RecommendAnswer)
 async def recommend(request: Request, body: RecommendRequest) -> Response:
     """A ranked list with reasons, for a known user, for recent items, or for both."""
     asking = _asking(request)

@@ -125,7 +125,9 @@ class Item(_Answer):
 class RecommendedItem(Item):
     score: float
     reasons: list[str] = Field(description="Why, as sentences for people; empty where none were asked for.")
-    shares: dict[str, float] = Field(description="Part of each term of the score in this item's place; they sum to 1.")
+    shares: dict[str, float] = Field(
+        description="Part of each term of the score in this item's place; they sum to 1, but for their rounding."
+    )
 
 
 class RecommendAnswer(_Answer):

@@ -11,7 +11,7 @@ from serving.lists import Ranked
 from serving.schemas import Item, Source
 
 if TYPE_CHECKING:
-    from components.model.explain import Explanation
+    from components.model.explain import Reasons
 
 NO_REASONS = '"reasons":[],"shares":{}'
 
@@ -43,12 +43,12 @@ class Writer:
         ranked: Ranked,
         list_id: str,
         degraded: Sequence[str],
-        why: Sequence[Explanation] | None = None,
+        why: Reasons | None = None,
     ) -> Written:
-        """What `RecommendAnswer` writes of the same list. Scores are finite. `why` of each item; None: no reasons."""
+        """What `RecommendAnswer` writes of the same list. Scores are finite. `why`: None writes no reasons."""
         beginnings = self._beginnings
         rows = []
-        reasons = [NO_REASONS] * len(ranked.items) if why is None else map(self._reasons, why)
+        reasons = [NO_REASONS] * len(ranked.items) if why is None else self._reasons(why)
         for item, score, reason in zip(ranked.items, ranked.scores, reasons, strict=True):
             beginning = beginnings.get(item)
             if beginning is None:
@@ -73,13 +73,15 @@ class Writer:
             degraded=degraded,
         )
 
-    def _reasons(self, why: Explanation) -> str:
-        names = tuple(why.shares)
-        form = self._shares.get(names)
+    def _reasons(self, why: Reasons) -> list[str]:
+        form = self._shares.get(why.terms)
         if form is None:
-            form = self._shares[names] = ",".join([_text(name).replace("%", "%%") + ":%r" for name in names])
-        shares = form % tuple(why.shares.values())
-        return f'"reasons":{_json([why.sentence] if why.sentence else [])},"shares":{{{shares}}}'
+            form = ",".join([_text(name).replace("%", "%%") + ":%r" for name in why.terms])
+            form = self._shares[why.terms] = f'"reasons":[%s],"shares":{{{form}}}'
+        return [
+            form % (_text(sentence), *shares) if any(shares) else f'"reasons":[{_text(sentence)}],"shares":{{}}'
+            for sentence, shares in zip(why.sentences, why.shares_kT.tolist(), strict=True)
+        ]
 
 
 def batch_json(answers: Sequence[Written]) -> str:

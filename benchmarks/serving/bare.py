@@ -3,13 +3,14 @@
     python -m benchmarks.serving.bare --bundle FOLDER --histories FILE.json --port 8000 --workers 1 --arithmetic dense
 
 It does the arithmetic of one recommendation and answers as many bytes as the service does. Its users' histories lie in
-its memory; it validates nothing, counts nothing, explains nothing, and keeps no rules.
+its memory; it validates nothing, counts nothing, and keeps no rules.
 
-Two arithmetics, both in float32 on one thread:
+Three arithmetics, all in float32 on one thread:
 dense: the whole score of every item as one would write it down in numpy, vectors laid out as is quickest, precomputed
     what can be; then the k best by argpartition.
 same: the very function that the service ranks by (components/model/retrieval.py), so that nothing but the layers
-    around it is left in the ratio.
+    around it is left in the ratio. As the service where a request says "reasons": false.
+reasons: the same, and why each item is listed (components/model/explain.py), as the service by default.
 """
 
 from __future__ import annotations
@@ -27,12 +28,13 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
 from components.model.bundle import Bundle
+from components.model.explain import explain_listed
 from components.model.histories import Histories
 from components.model.retrieval import Retrieval
 from components.model.score import SIMILARITY
 from components.model.terms import AFFINITY_PRIOR, FILTER_FLOOR
 
-BUNDLE, HISTORIES, ARITHMETIC, PADDING = (f"BENCH_BARE_{name}" for name in ("BUNDLE", "HISTORIES", "ARITHMETIC", "PAD"))
+BUNDLE, HISTORIES, ARITHMETIC, BYTES = (f"BENCH_BARE_{name}" for name in ("BUNDLE", "HISTORIES", "ARITHMETIC", "BYTES"))
 
 
 class Dense:
@@ -99,16 +101,26 @@ def create_app() -> FastAPI:
         )
         for user, row in known.items()
     }
-    padding = " " * int(os.environ[PADDING])
+    answer_bytes = int(os.environ[BYTES])
     item_ids = bundle.items.item_ids
-    if os.environ[ARITHMETIC] == "same":
-        retrieval = Retrieval(bundle.scorer)
+    dense, retrieval = Dense(bundle), Retrieval(bundle.scorer)
 
-        def ranked(histories: Histories, statistics: torch.Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
-            found = retrieval.rank(histories, statistics, k=k, with_reasons=False)
-            return found.items, found.scores
-    else:
-        ranked = Dense(bundle)
+    def listed(histories: Histories, k: int) -> list[dict[str, Any]]:
+        if os.environ[ARITHMETIC] == "dense":
+            return rows(*dense(histories, statistics, k))
+        found = retrieval.rank(histories, statistics, k=k, with_reasons=os.environ[ARITHMETIC] == "reasons")
+        found_rows = rows(found.items, found.scores)
+        if os.environ[ARITHMETIC] == "reasons":
+            why = explain_listed(bundle, found)
+            for row, sentence, shares in zip(found_rows, why.sentences, why.shares_kT.tolist(), strict=True):
+                row |= {"reasons": [sentence], "shares": dict(zip(why.terms, shares, strict=True))}
+        return found_rows
+
+    def rows(items: np.ndarray, scores: np.ndarray) -> list[dict[str, Any]]:
+        return [
+            {"item_id": item_ids[item], "score": score}
+            for item, score in zip(items.tolist(), scores.tolist(), strict=True)
+        ]
 
     app = FastAPI(openapi_url=None)
 
@@ -120,12 +132,8 @@ def create_app() -> FastAPI:
     async def recommend(request: Request) -> Response:
         asked = json.loads(await request.body())
         with torch.inference_mode():
-            items, scores = ranked(histories[asked["user_id"]], statistics, asked["k"])
-        listed = [
-            {"item_id": item_ids[item], "score": score}
-            for item, score in zip(items.tolist(), scores.tolist(), strict=True)
-        ]
-        return Response(json.dumps({"items": listed, "padding": padding}), media_type="application/json")
+            answer = {"items": listed(histories[asked["user_id"]], asked["k"])}
+        return Response(json.dumps(answer).ljust(answer_bytes), media_type="application/json")
 
     return app
 
@@ -136,14 +144,14 @@ def main() -> None:
     parser.add_argument("--histories", required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--arithmetic", choices=("dense", "same"), default="dense")
-    parser.add_argument("--padding", type=int, default=0, help="bytes to make an answer as long as the service's")
+    parser.add_argument("--arithmetic", choices=("dense", "same", "reasons"), default="dense")
+    parser.add_argument("--bytes", type=int, default=0, help="an answer is made as long as the service's by spaces")
     given = parser.parse_args()
     os.environ |= {
         BUNDLE: given.bundle,
         HISTORIES: given.histories,
         ARITHMETIC: given.arithmetic,
-        PADDING: str(given.padding),
+        BYTES: str(given.bytes),
     }
     uvicorn.run(
         "benchmarks.serving.bare:create_app",

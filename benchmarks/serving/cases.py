@@ -44,6 +44,8 @@ K = 10
 USERS = 400
 WARM_UP = 300
 TURNS = 10
+LIKE = {"dense": "service", "same": "service, no reasons", "reasons": "service"}
+"""Each arithmetic of the bare handler, and what of the service is held against it."""
 
 
 @dataclass
@@ -59,23 +61,28 @@ class Bench:
     _users: dict[str, Path] = field(default_factory=dict)
 
     def cpu(self) -> Figures:
-        bodies = self.bodies(self.built)
+        with_reasons = self.bodies(self.built)
+        without = [json.dumps(json.loads(body) | {"reasons": False}).encode() for body in with_reasons]
         with contextlib.ExitStack() as running_servers:
-            servers = {"service": running_servers.enter_context(self.service())}
-            answer_bytes = one_by_one(servers["service"].port, bodies, count=WARM_UP).answer_bytes
-            for arithmetic in ("dense", "same"):
-                bare = self.bare(arithmetic=arithmetic, answer_bytes=answer_bytes)
-                servers[arithmetic] = running_servers.enter_context(bare)
-                one_by_one(servers[arithmetic].port, bodies, count=WARM_UP)
-            spent, sizes = dict.fromkeys(servers, 0.0), dict.fromkeys(servers, 0)
+            service = running_servers.enter_context(self.service())
+            asked = {"service": (service, with_reasons), "service, no reasons": (service, without)}
+            sizes = {
+                name: one_by_one(service.port, bodies, count=WARM_UP).answer_bytes
+                for name, (_, bodies) in asked.items()
+            }
+            for arithmetic, like in LIKE.items():
+                bare = self.bare(arithmetic=arithmetic, answer_bytes=sizes[like])
+                asked[arithmetic] = running_servers.enter_context(bare), with_reasons
+                one_by_one(asked[arithmetic][0].port, with_reasons, count=WARM_UP)
+            spent = dict.fromkeys(asked, 0.0)
             # By turns: what else the machine does in the meantime falls on all of them alike.
             for _ in range(TURNS):
-                for name, server in servers.items():
-                    cost, sizes[name] = self.cpu_a_request(server, self.built, warm_up=0, turns=TURNS)
+                for name, (server, bodies) in asked.items():
+                    cost, sizes[name] = self.cpu_a_request(server, self.built, bodies=bodies, warm_up=0, turns=TURNS)
                     spent[name] += cost / TURNS
         return {
             **{f"{name}, ms": cost for name, cost in spent.items()},
-            **{f"ratio to {name}": spent["service"] / spent[name] for name in ("dense", "same")},
+            **{f"ratio to {name}": spent[like] / spent[name] for name, like in LIKE.items()},
             **{f"{name}, bytes an answer": size for name, size in sizes.items()},
         }
 
@@ -202,11 +209,17 @@ class Bench:
         return figures
 
     def cpu_a_request(
-        self, server: Server, built: Built, *, warm_up: int = WARM_UP, turns: int = 1
+        self,
+        server: Server,
+        built: Built,
+        *,
+        bodies: list[bytes] | None = None,
+        warm_up: int = WARM_UP,
+        turns: int = 1,
     ) -> tuple[float, int]:
         """CPU milliseconds of one request of one caller, and the bytes of an answer. `turns`: into how many calls the
         requests are divided."""
-        bodies = self.bodies(built)
+        bodies = bodies or self.bodies(built)
         if warm_up:
             one_by_one(server.port, bodies, count=warm_up)
         count = max(int(60 * self.seconds), 150) // turns
@@ -275,8 +288,7 @@ class Bench:
         port = free_port()
         arguments = ["-m", "benchmarks.serving.bare", "--bundle", str(self.built.folder)]
         arguments += ["--histories", str(self.users_file(self.built)), "--port", str(port), "--workers", str(workers)]
-        # Ten short rows and what is around them are some 700 bytes.
-        arguments += ["--arithmetic", arithmetic, "--padding", str(max(answer_bytes - 700, 0))]
+        arguments += ["--arithmetic", arithmetic, "--bytes", str(answer_bytes)]
         with running(arguments, port=port, environment={}, log=self.logs / "bare.log") as server:
             time.sleep(2)
             yield server

@@ -26,7 +26,7 @@ from components.core.settings import load_settings
 from components.model.bundle import Bundle
 from components.model.explain import explain_listed
 from serving.app import create_app
-from serving.known import histories_of, know, statistics_of
+from serving.known import ItemRows, histories_of, know, statistics_of
 from serving.lists import Ranked
 from serving.online import FeastReader
 from serving.recommend import Recommender, new_list_id
@@ -52,14 +52,12 @@ def main() -> None:
 
 async def measure(settings: Any, recommender: Recommender, users: list[str]) -> dict[str, float]:
     bundle, retrieval = recommender.bundle, recommender.retrieval
-    now = recommender.clock()
+    now, rows = recommender.clock(), ItemRows(bundle.items.index)
     reader = FeastReader(settings)
     bodies = [json.dumps({"user_id": user, "k": 10}).encode() for user in users]
     requests = [RecommendRequest.model_validate_json(body) for body in bodies]
     online = [reader.read(user, now=now) for user in users]
-    known = [
-        know((), user, (), index=bundle.items.index, now=now, max_history=recommender.max_history) for user in online
-    ]
+    known = [know((), user, (), rows=rows, now=now, max_history=recommender.max_history) for user in online]
     histories = [histories_of([one]) for one in known]
     statistics = [statistics_of([one], bundle.statistics_names) for one in known]
     vectors = [retrieval.user_vectors(*both)[0] for both in zip(histories, statistics, strict=True)]
@@ -95,7 +93,7 @@ async def measure(settings: Any, recommender: Recommender, users: list[str]) -> 
         "online read": alone(lambda at: reader.read(users[at], now=now)),
         "history": alone(
             lambda at: (
-                know((), online[at], (), index=bundle.items.index, now=now, max_history=1000),
+                know((), online[at], (), rows=rows, now=now, max_history=1000),
                 histories_of([known[at]]),
                 statistics_of([known[at]], bundle.statistics_names),
             )

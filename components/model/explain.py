@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -21,6 +22,9 @@ from components.model.rules import ruled_top_k
 from components.model.score import REPEAT, SIMILARITY
 
 BECAUSE = 3  # history items named in an explanation
+SHARE_DIGITS = 4  # of a list's shares: what people read, and half of the digits to write
+
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,17 @@ class Explanation:
     shares: dict[str, float]
     because: list[tuple[int, float]]  # by lift: (history item, its part of the filter's or the similarity's pull)
     sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reasons:
+    """The explanations of a list, side by side."""
+
+    terms: tuple[str, ...]
+    shares_kT: Floats
+    """To SHARE_DIGITS; all 0 where no term lifts the item."""
+    because: list[list[tuple[int, float]]]
+    sentences: list[str]
 
 
 def explain(
@@ -44,7 +59,8 @@ def explain_from_terms(bundle: Bundle, history: Histories, terms: dict[str, Tens
     """As `explain`, where the caller has computed the weighted terms already."""
     shares = _shares({name: float(term[0, item] - term.mean()) for name, term in terms.items()})
     because = _because(bundle, history, item)
-    return Explanation(shares=shares, because=because, sentence=_sentence(bundle, shares, because, item))
+    strongest = max(shares, key=lambda name: shares[name]) if shares else None
+    return Explanation(shares=shares, because=because, sentence=_sentence(bundle, strongest, because, item))
 
 
 def _shares(lifts: Mapping[str, float]) -> dict[str, float]:
@@ -53,22 +69,23 @@ def _shares(lifts: Mapping[str, float]) -> dict[str, float]:
     return {name: lift / total for name, lift in positive.items()} if total > 0 else {}
 
 
-def explain_listed(bundle: Bundle, ranked: Ranked) -> list[Explanation]:
+def explain_listed(bundle: Bundle, ranked: Ranked) -> Reasons:
     """As `explain`, for every item of a list of the retrieval's, from what it kept of the user; `because` has the
     first alone where the filter leads there. All k items at once: one by one, they would cost as much as the list."""
-    if not len(ranked.items):
-        return []
-    names = list(ranked.lifts)
-    positive_kT = np.array(list(ranked.lifts.values()), np.float64).T.clip(min=0)
-    total_k = positive_kT.sum(axis=1, keepdims=True)
-    shares_kT = (positive_kT / np.where(total_k > 0, total_k, 1)).tolist()
-    is_lifted_k = total_k[:, 0] > 0
-    explanations = []
-    for place, because in enumerate(_led_to(bundle, ranked)):
-        shares = dict(zip(names, shares_kT[place], strict=True)) if is_lifted_k[place] else {}
-        sentence = _sentence(bundle, shares, because, int(ranked.items[place]))
-        explanations.append(Explanation(shares=shares, because=because, sentence=sentence))
-    return explanations
+    positive_kT = ranked.lift_kT.astype(np.float64).clip(min=0)
+    total_k1 = positive_kT.sum(axis=1, keepdims=True)
+    is_lifted_k1 = total_k1 > 0
+    because = _led_to(bundle, ranked)
+    strongest_k = np.where(is_lifted_k1[:, 0], positive_kT.argmax(axis=1), -1).tolist()
+    return Reasons(
+        terms=ranked.terms,
+        shares_kT=(positive_kT / np.where(is_lifted_k1, total_k1, 1)).round(SHARE_DIGITS),
+        because=because,
+        sentences=[
+            _sentence(bundle, ranked.terms[strongest] if strongest >= 0 else None, led_to, item)
+            for strongest, led_to, item in zip(strongest_k, because, ranked.items.tolist(), strict=True)
+        ],
+    )
 
 
 def _led_to(bundle: Bundle, ranked: Ranked) -> list[list[tuple[int, float]]]:
@@ -140,10 +157,9 @@ def _because(bundle: Bundle, history: Histories, item: int) -> list[tuple[int, f
     return [(int(history.items[n]), float(pull_N[n]) / total) for n in best_N if pull_N[n] > 0]
 
 
-def _sentence(bundle: Bundle, shares: dict[str, float], because: list[tuple[int, float]], item: int) -> str:
-    if not shares:
+def _sentence(bundle: Bundle, strongest: str | None, because: list[tuple[int, float]], item: int) -> str:
+    if strongest is None:
         return "Popular with other customers"
-    strongest = max(shares, key=lambda name: shares[name])
     if strongest == REPEAT:
         return "You buy this often"
     if strongest in {SIMILARITY, "filter"} and because:

@@ -16,7 +16,7 @@ components/model/score.py stays the one definition: the lists are its lists.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -58,8 +58,10 @@ class Ranked:
 
     items: Ints  # (k,)
     scores: Floats  # (k,)
-    lifts: Mapping[str, Floats]
-    """Of each term, what it adds to the items above the average item: (k,) each."""
+    terms: tuple[str, ...]
+    """In the order of `Scorer.terms`."""
+    lift_kT: Floats
+    """What each term adds to the items above the average item: (k, T)."""
     hits: Hits
     """What of the history leads to the items."""
     user: UserTerms
@@ -71,13 +73,12 @@ class Ranked:
     def only(self, places: Sequence[int]) -> Ranked:
         """Some places of the list, in the given order."""
         at = np.asarray(places, dtype=np.int64)
-        lifts = {name: lift_k[at] for name, lift_k in self.lifts.items()}
         place_of = np.full(len(self.items), -1)
         place_of[at] = np.arange(len(at))
         place_H = place_of[self.hits.place_H]
         kept = place_H >= 0
         hits = Hits(place_H=place_H[kept], from_H=self.hits.from_H[kept], pull_H=self.hits.pull_H[kept])
-        return replace(self, items=self.items[at], scores=self.scores[at], lifts=lifts, hits=hits)
+        return replace(self, items=self.items[at], scores=self.scores[at], lift_kT=self.lift_kT[at], hits=hits)
 
 
 class Retrieval:
@@ -119,7 +120,7 @@ class Retrieval:
             include_seen: let the history's items compete.
             allowed: (I,) whether an item may be listed; None: all.
             rules: kept in the list.
-            with_reasons: what `explain_listed` needs; False: `Ranked.lifts` and `hits` are empty.
+            with_reasons: what `explain_listed` needs; False: `Ranked.lift_kT` and `hits` are empty.
         """
         user_D = self.user_vectors(histories, statistics_BF)[0]
         return self.rank_known(
@@ -146,7 +147,8 @@ class Retrieval:
         return Ranked(
             items=items,
             scores=scores * np.float32(user.scale),
-            lifts=tables.lifts_of(user, items) if with_reasons else {},
+            terms=tables.term_names(user),
+            lift_kT=tables.lifts_of(user, items) if with_reasons else np.zeros((len(items), 0), np.float32),
             hits=tables.hits_of(user, items, false_P=false_P) if with_reasons else NO_HITS,
             user=user,
             row_means_I=tables.row_means_I,

@@ -25,10 +25,9 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from components.model.attributes import UNKNOWN
 from components.model.histories import Histories
 from components.model.retrieval_terms import LOG_FLOOR, ROUNDING, Bools, Floats, Ints, Slots, TermTables
-from components.model.terms import AFFINITY_PRIOR, FILTER_FLOOR
+from components.model.terms import FILTER_FLOOR
 
 List = tuple[Ints, Floats]
 
@@ -72,7 +71,7 @@ class BatchRetrieval:
         self._column_I: Slots = column_P[tables.place_I]
         self._is_outside_P: Bools = ~is_column_P
         self._pulls = _Pulls(rows.indptr.numpy(), column_P[place_E], rows.values.numpy(), num_columns=self.num_columns)
-        self._take_attributes()
+        self._value_AW = [value_I[self._items_W] for value_I in tables.value_IA.T]
         self._weight = float(tables.filter_weight)
         self._greatest = float(self._static_W.max(initial=0.0))
         spread = self._greatest - float(self._static_W.min(initial=0.0))
@@ -80,25 +79,6 @@ class BatchRetrieval:
         """Whether q orders the columns; else every list is None."""
         if self.is_able:
             self._rise_W: Floats = np.exp((self._static_W - np.float32(self._greatest)) / np.float32(self._weight))
-
-    def _take_attributes(self) -> None:
-        """The values of all attributes that count, side by side: prior, weight, and which item has which."""
-        tables = self._tables
-        priors = [tables.scorer.counted.priors[name].numpy() for name in tables.affinities]
-        starts = np.cumsum([0, *map(len, priors)]).tolist()
-        self._values = {
-            name: slice(*both) for name, *both in zip(tables.affinities, starts[:-1], starts[1:], strict=True)
-        }
-        prior_V: Floats = np.concatenate([*priors, np.zeros(0, np.float32)])
-        self._over_prior_V: Floats = np.float32(1 / AFFINITY_PRIOR) / prior_V
-        self._weight_V: Floats = np.zeros(starts[-1], np.float32)
-        for name, values in self._values.items():
-            self._weight_V[values] = tables.scorer.weights.terms[f"affinity_{name}"]
-            # An unknown value says nothing.
-            self._weight_V[values.start + UNKNOWN] = self._over_prior_V[values.start + UNKNOWN] = 0
-        value_AI = [tables.codes[name] + np.int32(values.start) for name, values in self._values.items()]
-        self._value_AW = [value_I[self._items_W] for value_I in value_AI]
-        self._value_IA: Slots = np.column_stack(value_AI) if value_AI else np.zeros((tables.num_items, 0), np.int32)
 
     @property
     def num_columns(self) -> int:
@@ -146,9 +126,9 @@ class BatchRetrieval:
 
     def _block(self, starts_B: Ints, items_N: Ints, strengths_N: Floats, users_BD: Floats) -> _Block:
         user_N = np.repeat(np.arange(len(users_BD)), np.diff(starts_B))
-        lift_BV = self._lifts(starts_B, items_N, strengths_N, user_N)
+        lift_BV = self._tables.tastes(items_N, strengths_N, user_N, num_users=len(users_BD))
         reach_B = np.zeros(len(users_BD), np.float32)
-        for values in self._values.values():
+        for values in self._tables.value_ranges:
             reach_B += lift_BV[:, values].max(axis=1)
         return _Block(
             starts_B=starts_B,
@@ -160,25 +140,6 @@ class BatchRetrieval:
             reach_similarity_B=np.linalg.norm(users_BD, axis=1) * np.float32(self._tables.longest_target),
             reach_affinities_B=reach_B,
         )
-
-    def _lifts(self, starts_B: Ints, items_N: Ints, strengths_N: Floats, user_N: Ints) -> Floats:
-        """As of one user, the values of all attributes side by side: their weights times
-
-            log(share / prior) = log(A / (total + A)) + log(count / (A prior) + 1)
-
-        with A = AFFINITY_PRIOR. The second part is 0 for every value that a history lacks."""
-        num_users = len(starts_B) - 1
-        total_B = np.bincount(user_N, weights=strengths_N, minlength=num_users)
-        lacking_B = np.log(AFFINITY_PRIOR / (total_B + AFFINITY_PRIOR)).astype(np.float32)
-        lift_BV = lacking_B[:, None] * self._weight_V
-        values_NA = self._value_IA.take(items_N, axis=0)
-        at = (user_N[:, None] * len(self._weight_V) + values_NA).ravel()
-        counts = np.bincount(at, weights=np.repeat(strengths_N, values_NA.shape[1]), minlength=lift_BV.size).take(at)
-        values = values_NA.ravel()
-        over_prior = counts.astype(np.float32) * self._over_prior_V.take(values)
-        lift = np.repeat(lacking_B.take(user_N), values_NA.shape[1]) + np.log(over_prior + np.float32(1))
-        lift_BV.ravel()[at] = lift * self._weight_V.take(values)
-        return lift_BV
 
     def _ranked(self, block: _Block, room: _Room, rise_W: Floats, outside: float, k: int) -> Iterator[List | None]:
         num_users = len(block.users_BD)

@@ -8,14 +8,15 @@ occur, and a user's affinities are worked out once a combination. The filter and
 `ScoreWeights.repeat_scale` where seen items compete.
 
 Legend of shape suffixes: I items by index, P items by place: in the order of static_i, the greatest first; D
-dimensions, V values of an attribute, U combinations of a group, N items of the history, E entries of their filter
-rows, C the distinct places that these lead to, the history's own among them, ascending.
+dimensions, A attributes that count, V their values, side by side, U combinations of a group, N items of the history, E
+entries of their filter rows, C the distinct places that these lead to, the history's own among them, ascending, T terms
+of the score, k places of a list.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,8 +77,8 @@ class UserTerms:
 
     user_D: Floats
     """Unit user vector times w_sim / τ."""
-    lifts: Mapping[str, Floats]
-    """Affinity of each value (V,), by attribute."""
+    lift_V: Floats
+    """Affinity of each value."""
     affinities: Sequence[Floats]
     """Sum of them for each combination (U,), by group."""
     filter: FilterPull
@@ -94,8 +95,8 @@ class UserTerms:
 class _Group:
     """Attributes of which few combinations occur."""
 
-    names: tuple[str, ...]
-    codes_UA: Ints
+    values: tuple[Ints, ...]
+    """Of each attribute, the value that each combination has (U,)."""
     combination_P: Slots
 
 
@@ -129,13 +130,9 @@ class TermTables:
         self._target_DP: Floats = np.ascontiguousarray(self.target_ID[self.order_P].T)
         self._mean_target_D = self.target_ID.mean(axis=0, dtype=np.float64).astype(np.float32)
         self.longest_target = float(np.sqrt(np.einsum("id,id->i", self.target_ID, self.target_ID).max(initial=0)))
-        attributes = counted.attributes
-        self.affinities = tuple(name for name in attributes.affinity_names if weights.get(f"affinity_{name}", 0.0))
-        self.codes = {name: attributes.codes(name).numpy().astype(np.int32) for name in self.affinities}
-        self.value_shares = {
-            name: np.bincount(codes_I, minlength=attributes.size(name)).astype(np.float32) / max(self.num_items, 1)
-            for name, codes_I in self.codes.items()
-        }
+        self._names = (SIMILARITY, *counted.names)
+        self._names_seen = (*self._names, REPEAT)
+        self._take_values()
         self.groups = self._grouped()
 
     def of_user(
@@ -145,13 +142,13 @@ class TermTables:
         is anything."""
         history_N = histories.items.numpy()
         strengths_N = histories.strengths(half_life_days=self.scorer.counted.half_life_days).numpy()
-        lifts = {name: self._lift(name, history_N, strengths_N) for name in self.affinities}
+        lift_V = self.tastes(history_N, strengths_N, np.zeros(len(history_N), np.int64), num_users=1)[0]
         weights = self.scorer.weights
         pull = self._pull(history_N, strengths_N, zeros_P, slots_P)
         return UserTerms(
             user_D=user_D * np.float32(self.similarity_weight),
-            lifts=lifts,
-            affinities=[_sum(group, lifts) for group in self.groups],
+            lift_V=lift_V,
+            affinities=[_sum(group, lift_V) for group in self.groups],
             filter=pull,
             history_N=history_N,
             own_N=np.searchsorted(pull.places_C, self.place_I[history_N]),
@@ -193,29 +190,26 @@ class TermTables:
         """How many places hold at least so much for everybody."""
         return int(np.searchsorted(self._falling_P, np.float32(-static), side="right"))
 
-    def lifts_of(self, user: UserTerms, items: Ints) -> dict[str, Floats]:
-        """What each term adds to the given items above the average item; names in the order of `Scorer.terms`."""
-        scale = np.float32(user.scale)
-        found = {
-            SIMILARITY: self.target_ID[items] @ user.user_D - self._mean_target_D @ user.user_D,
-            FILTER: self._filter_of(user, items),
-        }
-        for name in self.scorer.counted.attributes.affinity_names:
-            lift_V = user.lifts.get(name)
-            found[f"affinity_{name}"] = (
-                np.zeros(len(items), np.float32)
-                if lift_V is None
-                else lift_V[self.codes[name][items]] - lift_V @ self.value_shares[name]
-            )
-        for name, term_I in self.popularity.items():
-            found[name] = term_I[items] - self._popularity_means[name]
-        if user.scale != 1:
-            found = {name: lift_k * scale for name, lift_k in found.items()}
+    def lifts_of(self, user: UserTerms, items: Ints) -> Floats:
+        """(k, T) what each term of `term_names` adds to the given items above the average item."""
+        found = np.zeros((len(items), len(self.term_names(user))), np.float32)
+        found[:, 0] = self.target_ID[items] @ user.user_D - self._mean_target_D @ user.user_D
+        found[:, 1] = self._filter_of(user, items)
+        if self.affinities:
+            mean_A = np.add.reduceat(user.lift_V * self._share_V, self._first_A)
+            found[:, self._affinity_columns] = user.lift_V.take(self.value_IA.take(items, axis=0)) - mean_A
+        for column, name in enumerate(POPULARITIES, start=2 + len(self.scorer.counted.attributes.affinity_names)):
+            found[:, column] = self.popularity[name].take(items) - self._popularity_means[name]
         if user.repeat_N is not None:
+            found *= np.float32(user.scale)
             own = dict(zip(user.history_N.tolist(), user.repeat_N.tolist(), strict=True))
             mean = float(user.repeat_N.sum()) / self.num_items
-            found[REPEAT] = np.array([own.get(item, 0.0) - mean for item in items.tolist()], np.float32)
+            found[:, -1] = [own.get(item, 0.0) - mean for item in items.tolist()]
         return found
+
+    def term_names(self, user: UserTerms) -> tuple[str, ...]:
+        """In the order of `Scorer.terms`."""
+        return self._names if user.repeat_N is None else self._names_seen
 
     def hits_of(self, user: UserTerms, items: Ints, *, false_P: Bools) -> Hits:
         """What of the history leads to each of a few distinct items. `false_P` is all false, and left so."""
@@ -239,14 +233,23 @@ class TermTables:
             log_k[is_led_to_k] = pull.log_C[at_k[is_led_to_k]]
         return (log_k - np.float32(pull.mean)) * self.filter_weight
 
-    def _lift(self, name: str, history_N: Ints, strengths_N: Floats) -> Floats:
-        prior_V = self.scorer.counted.priors[name].numpy()
-        counts_V = np.bincount(self.codes[name][history_N], weights=strengths_N, minlength=len(prior_V))
-        counts_V = counts_V.astype(np.float32)
-        share_V = (counts_V + AFFINITY_PRIOR * prior_V) / (counts_V.sum() + AFFINITY_PRIOR)
-        lift_V: Floats = np.log(share_V / prior_V) * np.float32(self.scorer.weights.terms[f"affinity_{name}"])
-        lift_V[UNKNOWN] = 0
-        return lift_V
+    def tastes(self, items_N: Ints, strengths_N: Floats, user_N: Ints, *, num_users: int) -> Floats:
+        """(B, V) affinities from the histories of B users: the weights times
+
+            log(share / prior) = log(A / (total + A)) + log(count / (A prior) + 1)
+
+        with A = AFFINITY_PRIOR. The second part is 0 for every value that a history lacks."""
+        total_B = np.bincount(user_N, weights=strengths_N, minlength=num_users)
+        lacking_B = np.log(AFFINITY_PRIOR / (total_B + AFFINITY_PRIOR)).astype(np.float32)
+        lift_BV: Floats = lacking_B[:, None] * self._weight_V
+        values_NA = self.value_IA.take(items_N, axis=0)
+        at = (user_N[:, None] * len(self._weight_V) + values_NA).ravel()
+        counts = np.bincount(at, weights=np.repeat(strengths_N, values_NA.shape[1]), minlength=lift_BV.size).take(at)
+        values = values_NA.ravel()
+        over_prior = counts.astype(np.float32) * self._over_prior_V.take(values)
+        lift = np.repeat(lacking_B.take(user_N), values_NA.shape[1]) + np.log(over_prior + np.float32(1))
+        lift_BV.ravel()[at] = lift * self._weight_V.take(values)
+        return lift_BV
 
     def _pull(self, history_N: Ints, strengths_N: Floats, zeros_P: Floats, slots_P: Slots) -> FilterPull:
         first_N = self._indptr[history_N]
@@ -272,29 +275,55 @@ class TermTables:
             mean=LOG_FLOOR + float((log_C - np.float32(LOG_FLOOR)).sum(dtype=np.float64)) / self.num_items,
         )
 
+    def _take_values(self) -> None:
+        """The values of all attributes that count, side by side: prior, weight, share, and which item has which."""
+        counted, weights = self.scorer.counted, self.scorer.weights.terms
+        names = [name for name in counted.attributes.affinity_names if weights.get(f"affinity_{name}", 0.0)]
+        self.affinities = tuple(names)
+        self._affinity_columns = [2 + counted.attributes.affinity_names.index(name) for name in names]
+        priors = [counted.priors[name].numpy() for name in names]
+        ends_A = np.cumsum([len(prior_V) for prior_V in priors], dtype=np.int64)
+        self._first_A: Ints = np.array([0, *ends_A[:-1]], np.int64)[: len(priors)]
+        self.value_ranges = [slice(*both) for both in zip(self._first_A.tolist(), ends_A.tolist(), strict=True)]
+        prior_V: Floats = np.concatenate([*priors, np.zeros(0, np.float32)])
+        self._over_prior_V: Floats = np.float32(1 / AFFINITY_PRIOR) / prior_V
+        self._weight_V: Floats = np.zeros(len(prior_V), np.float32)
+        for name, values in zip(names, self.value_ranges, strict=True):
+            self._weight_V[values] = weights[f"affinity_{name}"]
+        unknown_A = self._first_A + UNKNOWN  # an unknown value says nothing
+        self._weight_V[unknown_A] = self._over_prior_V[unknown_A] = 0
+        self.value_IA: Slots = np.empty((self.num_items, len(names)), np.int32)
+        for column, (name, first) in enumerate(zip(names, self._first_A.tolist(), strict=True)):
+            self.value_IA[:, column] = counted.attributes.codes(name).numpy() + first
+        counts_V = np.bincount(self.value_IA.ravel(), minlength=len(prior_V))
+        self._share_V: Floats = counts_V.astype(np.float32) / np.float32(max(self.num_items, 1))
+
     def _grouped(self) -> list[_Group]:
         """Attributes, those with few values first, in groups of at most an eighth as many combinations as items."""
         groups: list[_Group] = []
         most = max(self.num_items // 8, 1)
-        for name in sorted(self.affinities, key=lambda name: len(self.value_shares[name])):
-            codes_P = self.codes[name][self.order_P]
+        sizes = [values.stop - values.start for values in self.value_ranges]
+        for column in sorted(range(len(sizes)), key=sizes.__getitem__):
+            first = self.value_ranges[column].start
+            codes_P = self.value_IA[:, column].take(self.order_P) - np.int32(first)
             if groups:
-                last, size = groups[-1], len(self.value_shares[name])
+                last = groups[-1]
                 # Arrow finds what occurs by hashing; numpy would sort, a tenth of what loading a bundle takes.
-                coded = pa.array(last.combination_P.astype(np.int64) * size + codes_P).dictionary_encode()
+                coded = pa.array(last.combination_P.astype(np.int64) * sizes[column] + codes_P).dictionary_encode()
                 found_U = coded.dictionary.to_numpy()
                 if len(found_U) <= most:
-                    codes_UA = np.column_stack([last.codes_UA[found_U // size], found_U % size])
-                    groups[-1] = _Group((*last.names, name), codes_UA, coded.indices.to_numpy())
+                    values = [value_U[found_U // sizes[column]] for value_U in last.values]
+                    values.append(found_U % sizes[column] + first)
+                    groups[-1] = _Group(tuple(values), coded.indices.to_numpy())
                     continue
-            alone_U1 = np.arange(len(self.value_shares[name]), dtype=np.int64)[:, None]
-            groups.append(_Group((name,), alone_U1, codes_P))
+            groups.append(_Group((np.arange(first, first + sizes[column]),), codes_P))
         return groups
 
 
-def _sum(group: _Group, lifts: Mapping[str, Floats]) -> Floats:
-    parts = [lifts[name].take(group.codes_UA[:, column]) for column, name in enumerate(group.names)]
-    total: Floats = sum(parts[1:], parts[0])
+def _sum(group: _Group, lift_V: Floats) -> Floats:
+    total: Floats = lift_V.take(group.values[0])
+    for value_U in group.values[1:]:
+        total += lift_V.take(value_U)
     return total
 
 

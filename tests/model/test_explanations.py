@@ -132,9 +132,13 @@ def test_a_whole_lists_reasons_are_those_of_each_item(folder: Path, history: lis
     listed = explain_listed(bundle, ranked)
     each = [explain(bundle, buyer, NO_STATISTICS, item, include_seen=include_seen) for item in ranked.items.tolist()]
     assert len(each) >= 3
-    assert [one.sentence for one in listed] == [one.sentence for one in each]
-    for one, other in zip(listed, each, strict=True):
-        assert one.shares == pytest.approx(other.shares, abs=1e-4)
-        assert one.because[:1] == [(item, pytest.approx(share, abs=1e-5)) for item, share in other.because[:1]]
-    kept = [place for place in (2, 0) if place < len(listed)]
-    assert explain_listed(bundle, ranked.only(kept)) == [listed[place] for place in kept]
+    assert listed.sentences == [one.sentence for one in each]
+    for shares, because, one in zip(listed.shares_kT.tolist(), listed.because, each, strict=True):
+        expected = one.shares or dict.fromkeys(listed.terms, 0.0)
+        assert dict(zip(listed.terms, shares, strict=True)) == pytest.approx(expected, abs=1e-4)
+        assert because[:1] == [(item, pytest.approx(share, abs=1e-5)) for item, share in one.because[:1]]
+    kept = [2, 0]
+    fewer = explain_listed(bundle, ranked.only(kept))
+    assert fewer.sentences == [listed.sentences[place] for place in kept]
+    assert fewer.because == [listed.because[place] for place in kept]
+    assert fewer.shares_kT.tolist() == listed.shares_kT[kept].tolist()

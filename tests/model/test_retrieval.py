@@ -94,9 +94,9 @@ def test_what_each_term_adds_is_its_value_over_the_average_items() -> None:
         scorer, history = random_scorer(4), random_history(4, length=40)
         found = Retrieval(scorer).rank(history, NO_STATISTICS, k=30, include_seen=include_seen)
         terms = scorer.terms(history, NO_STATISTICS, include_seen=include_seen)
-        assert list(found.lifts) == list(terms)
-        for name, term in terms.items():
-            assert found.lifts[name].tolist() == pytest.approx((term[0, found.items] - term.mean()).tolist(), abs=2e-5)
+        assert found.terms == tuple(terms)
+        for lift_k, term in zip(found.lift_kT.T, terms.values(), strict=True):
+            assert lift_k.tolist() == pytest.approx((term[0, found.items] - term.mean()).tolist(), abs=2e-5)
 
 
 def test_equal_scores_go_to_the_lower_item() -> None:

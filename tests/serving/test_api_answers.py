@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import fastapi.routing
 import pytest
 import torch
 from fastapi.testclient import TestClient
@@ -324,3 +325,53 @@ def test_a_worker_loads_by_itself_and_leaves_the_list_of_workers(
         assert client.get("/readyz").json()["ready"]
         assert client.post("/recommend", json={"user_id": KNOWN}).json()["source"] == "online_store"
     assert app.state.service.workers() == {}
+
+
+BODIES = [
+    '{"user_id": "1", "k": 3}',
+    '{"user_id": "1", "k": 3.0}',
+    '{"user_id": "1", "k": 3.5}',
+    '{"user_id": "1", "k": "3"}',
+    '{"user_id": "1", "k": true}',
+    '{"user_id": "1", "k": 1e2}',
+    '{"user_id": "1", "k": 99999999999999999999999}',
+    '{"user_id": 1}',
+    '{"user_id": null, "items": ["bread-1"]}',
+    '{"user_id": "1", "user_id": "2"}',
+    '{"user_id": "1", "price_min": NaN}',
+    '{"user_id": "1", "price_max": Infinity}',
+    '{"user_id": "1", "price_min": 1, "price_max": 2}',
+    '{"user_id": "1", "price_min": "1"}',
+    '{"user_id": "1", "reasons": "no"}',
+    '{"user_id": "1", "exclude": {"bread-1": 1}}',
+    '{"items": [{"item_id": "bread-1", "weight": 1, "age_days": 2.5}, "bread-2"]}',
+    '{"items": "bread-1"}',
+    '{"user_id": "\\ud800"}',
+    '{"user_id": "1"} ',
+    '{"user_id": "1"} {}',
+    '{"nobody": "1"}',
+    "[]",
+    "null",
+    "",
+    "{",
+]
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_a_body_is_taken_or_refused_alike_on_the_short_way_and_on_fastapis(worker: TestClient, body: str) -> None:
+    short, long = (
+        worker.post("/recommend", content=body.encode(), headers={"Content-Type": kind})
+        for kind in ("application/json", "application/json; charset=utf-8")
+    )
+    assert short.status_code == long.status_code
+    assert {**short.json(), "list_id": ""} == {**long.json(), "list_id": ""}
+
+
+def test_a_sound_request_takes_the_short_way(worker: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def long_way(**_: object) -> None:
+        raise AssertionError("FastAPI was asked to read the body.")
+
+    monkeypatch.setattr(fastapi.routing, "solve_dependencies", long_way)
+    assert worker.post("/recommend", json={"user_id": "1", "k": 3}).json()["items"]
+    with pytest.raises(AssertionError, match="read the body"):
+        worker.post("/recommend", json={"user_id": 1})

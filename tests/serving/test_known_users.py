@@ -42,14 +42,14 @@ def user(items: list[str], ages: list[float]) -> OnlineUser:
     ],
 )
 def test_the_short_way_and_the_joining_agree(items, ages, monkeypatch):
-    short = know((), user(items, ages), (), index=INDEX, now=NOW, max_history=2)
-    monkeypatch.setattr(known, "_online_alone", lambda user, index: None)
-    assert_known_alike([know((), user(items, ages), (), index=INDEX, now=NOW, max_history=2)], [short])
+    short = know((), user(items, ages), (), rows=ItemRows(INDEX), now=NOW, max_history=2)
+    monkeypatch.setattr(known, "_online_alone", lambda user, rows: None)
+    assert_known_alike([know((), user(items, ages), (), rows=ItemRows(INDEX), now=NOW, max_history=2)], [short])
 
 
 def test_a_stored_history_in_order_is_not_joined(monkeypatch):
     monkeypatch.setattr(known.math, "inf", None)  # joining would compare with it
-    found = know((), user(["i3", "i0"], [1.0, 4.0]), (), index=INDEX, now=NOW, max_history=9)
+    found = know((), user(["i3", "i0"], [1.0, 4.0]), (), rows=ItemRows(INDEX), now=NOW, max_history=9)
     assert [list(one) for one in (found.items, found.weights, found.ages_days)] == [[7, 10], [1.0, 2.0], [1.0, 4.0]]
     assert (found.source, found.feature_age_seconds) == ("online_store", 60.0)
 
@@ -96,7 +96,8 @@ def test_many_are_known_as_each_alone(users):
     fresh = [()] * len(users)
     fresh[0] = (FreshEvent("e", "i4", 0.2, NOW.timestamp()),)
     expected = [
-        know((), one, events, index=ROWS, now=NOW, max_history=6) for one, events in zip(users, fresh, strict=True)
+        know((), one, events, rows=ItemRows(ROWS), now=NOW, max_history=6)
+        for one, events in zip(users, fresh, strict=True)
     ]
     found = know_many(users, fresh, rows=ItemRows(ROWS), now=NOW, max_history=6)
     assert_known_alike(found, expected)

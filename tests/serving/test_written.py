@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from fastapi.testclient import TestClient
 
-from components.model.explain import Explanation
+from components.model.explain import Reasons
 from serving.known import Known
 from serving.lists import Ranked
 from serving.schemas import BatchAnswer, Item, RecommendAnswer, RecommendedItem
@@ -24,27 +24,31 @@ def known(**others: object) -> Known:
     return Known(items=[], weights=[], ages_days=[], statistics={}, **{**given, **others})  # type: ignore[arg-type]
 
 
-WHY = [
-    Explanation(shares={"similarity": 1 / 3, "affinity_100%": 2 / 3}, because=[(1, 1.0)], sentence='Goes with "é"\n'),
-    Explanation(shares={}, because=[], sentence=""),
-]
+WHY = Reasons(
+    terms=("similarity", "affinity_100%"),
+    shares_kT=np.array([[0.3333, 0.6667], [0.0, 0.0]]),
+    because=[[(1, 1.0)], []],
+    sentences=['Goes with "é"\n', "Popular with other customers"],
+)
 
 
-def by_model(
-    known: Known, ranked: Ranked, degraded: list[str], why: list[Explanation] | None = None
-) -> RecommendAnswer:
-    found = why or [Explanation(shares={}, because=[], sentence="")] * len(ranked.items)
-    rows = zip(ranked.items, ranked.scores, found, strict=True)
+def by_model(known: Known, ranked: Ranked, degraded: list[str], why: Reasons | None = None) -> RecommendAnswer:
+    reasons: list[list[str]] = [[] for _ in ranked.items]
+    shares: list[dict[str, float]] = [{} for _ in ranked.items]
+    if why is not None:
+        reasons = [[sentence] for sentence in why.sentences]
+        shares = [dict(zip(why.terms, row, strict=True)) if any(row) else {} for row in why.shares_kT.tolist()]
+    rows = zip(ranked.items, ranked.scores, reasons, shares, strict=True)
     return RecommendAnswer(
         list_id="0f" * 16,
         items=[
             RecommendedItem(
                 **ITEMS[item].model_dump(),
                 score=score,
-                reasons=[one.sentence] if one.sentence else [],
-                shares=one.shares,
+                reasons=why_listed,
+                shares=parts,
             )
-            for item, score, one in rows
+            for item, score, why_listed, parts in rows
         ],
         bundle="b" * 64,
         source=known.source,
