@@ -3,7 +3,7 @@
 Items are laid out by what everybody gets (popularity), the most first. What the history leads to is scored at once, and
 the k-th best of it is a floor: an item that the history does not lead to can pass it only if
 
-    static_i  >=  floor - (w_sim |u| max|t| + the user's greatest affinity of each group)
+    static_i  >=  floor - (w_sim |u| max|t| + the user's greatest affinity of each attribute)
 
 so that a first run of the layout holds every candidate, and its vectors are one run of memory (the idea of maxscore:
 Turtle & Flood, 1995). The bound holds whatever a filter leaves, since fewer items mean a lower floor and a longer run.
@@ -28,19 +28,10 @@ from torch import Tensor
 from components.model.histories import Histories
 from components.model.ranking import NO_ITEM
 from components.model.retrieval_batch import BatchRetrieval
-from components.model.retrieval_terms import (
-    NO_HITS,
-    ROUNDING,
-    Bools,
-    Floats,
-    Hits,
-    Ints,
-    Slots,
-    TermTables,
-    UserTerms,
-)
+from components.model.retrieval_terms import NO_HITS, ROUNDING, Bools, Hits, TermTables, UserTerms
 from components.model.rules import NO_LIST_RULES, ListRules
 from components.model.score import Scorer
+from components.model.tastes import Floats, Ints, Slots
 
 EXACT_ITEMS = 100_000
 """Up to as many items, no limit is taken."""

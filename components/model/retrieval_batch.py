@@ -26,7 +26,8 @@ import scipy.sparse as sp
 import torch
 
 from components.model.histories import Histories
-from components.model.retrieval_terms import LOG_FLOOR, ROUNDING, Bools, Floats, Ints, Slots, TermTables
+from components.model.retrieval_terms import LOG_FLOOR, ROUNDING, Bools, TermTables
+from components.model.tastes import Floats, Ints, Slots
 from components.model.terms import FILTER_FLOOR
 
 List = tuple[Ints, Floats]
@@ -71,7 +72,7 @@ class BatchRetrieval:
         self._column_I: Slots = column_P[tables.place_I]
         self._is_outside_P: Bools = ~is_column_P
         self._pulls = _Pulls(rows.indptr.numpy(), column_P[place_E], rows.values.numpy(), num_columns=self.num_columns)
-        self._value_AW = [value_I[self._items_W] for value_I in tables.value_IA.T]
+        self._value_AW = [value_P[self._places_W].astype(np.int32) for value_P in tables.tastes.value_PA.T]
         self._weight = float(tables.filter_weight)
         self._greatest = float(self._static_W.max(initial=0.0))
         spread = self._greatest - float(self._static_W.min(initial=0.0))
@@ -126,10 +127,9 @@ class BatchRetrieval:
 
     def _block(self, starts_B: Ints, items_N: Ints, strengths_N: Floats, users_BD: Floats) -> _Block:
         user_N = np.repeat(np.arange(len(users_BD)), np.diff(starts_B))
-        lift_BV = self._tables.tastes(items_N, strengths_N, user_N, num_users=len(users_BD))
-        reach_B = np.zeros(len(users_BD), np.float32)
-        for values in self._tables.value_ranges:
-            reach_B += lift_BV[:, values].max(axis=1)
+        lift_BV = self._tables.tastes.of_users(
+            self._tables.place_I[items_N], strengths_N, user_N, num_users=len(users_BD)
+        )
         return _Block(
             starts_B=starts_B,
             items_N=items_N,
@@ -138,7 +138,7 @@ class BatchRetrieval:
             users_BD=users_BD,
             lift_BV=lift_BV,
             reach_similarity_B=np.linalg.norm(users_BD, axis=1) * np.float32(self._tables.longest_target),
-            reach_affinities_B=reach_B,
+            reach_affinities_B=self._tables.tastes.reach(lift_BV),
         )
 
     def _ranked(self, block: _Block, room: _Room, rise_W: Floats, outside: float, k: int) -> Iterator[List | None]:

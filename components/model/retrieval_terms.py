@@ -1,32 +1,27 @@
 """The whole score of components/model/score.py, arranged for one user at a time.
 
-    score(u, i) / s = static_i + w_sim cos(u, i) / τ + Σ_groups affinity_u[combination_i] + filter_ui + repeat_ui
+    score(u, i) / s = static_i + w_sim cos(u, i) / τ + Σ_attributes affinity_u[value_i] + filter_ui + repeat_ui
 
 static_i is the same for everybody: popularity, and the filter's floor, which is its value wherever a user's history
-leads nowhere. An affinity depends on an item's codes alone, so attributes are put into groups of which few combinations
-occur, and a user's affinities are worked out once a combination. The filter and the repeats speak of few items. s is
-`ScoreWeights.repeat_scale` where seen items compete.
+leads nowhere. The filter and the repeats speak of few items. s is `ScoreWeights.repeat_scale` where seen items compete.
 
 Legend of shape suffixes: I items by index, P items by place: in the order of static_i, the greatest first; D
-dimensions, A attributes that count, V their values, side by side, U combinations of a group, N items of the history, E
-entries of their filter rows, C the distinct places that these lead to, the history's own among them, ascending, T terms
-of the score, k places of a list.
+dimensions, V the values of all attributes that count, N items of the history, E entries of their filter rows, C the
+distinct places that these lead to, the history's own among them, ascending, T terms of the score, k places of a list.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from components.model.attributes import UNKNOWN
 from components.model.histories import Histories
 from components.model.score import REPEAT, SIMILARITY, Scorer
-from components.model.terms import AFFINITY_PRIOR, FILTER_FLOOR, REPEAT_FLOOR, REPEAT_HALF_LIFE_DAYS
+from components.model.tastes import Floats, Ints, Slots, Tastes
+from components.model.terms import FILTER_FLOOR, REPEAT_FLOOR, REPEAT_HALF_LIFE_DAYS
 
 FILTER = "filter"
 POPULARITIES = ("popularity", "recent_popularity")
@@ -34,9 +29,6 @@ LOG_FLOOR = math.log(FILTER_FLOOR)
 ROUNDING = 1e-4
 """Room for it in a bound, relative to the score: scores are float32 sums of a handful of terms."""
 
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
-Slots = npt.NDArray[np.int32]
 Bools = npt.NDArray[np.bool_]
 
 
@@ -79,8 +71,6 @@ class UserTerms:
     """Unit user vector times w_sim / τ."""
     lift_V: Floats
     """Affinity of each value."""
-    affinities: Sequence[Floats]
-    """Sum of them for each combination (U,), by group."""
     filter: FilterPull
     history_N: Ints
     own_N: Ints
@@ -89,15 +79,6 @@ class UserTerms:
     repeat_N: Floats | None
     """Of the history's items; None where seen items do not compete."""
     scale: float
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Attributes of which few combinations occur."""
-
-    values: tuple[Ints, ...]
-    """Of each attribute, the value that each combination has (U,)."""
-    combination_P: Slots
 
 
 class TermTables:
@@ -132,8 +113,8 @@ class TermTables:
         self.longest_target = float(np.sqrt(np.einsum("id,id->i", self.target_ID, self.target_ID).max(initial=0)))
         self._names = (SIMILARITY, *counted.names)
         self._names_seen = (*self._names, REPEAT)
-        self._take_values()
-        self.groups = self._grouped()
+        self.tastes = Tastes(scorer, self.order_P)
+        self._taste_columns = [2 + place for place in self.tastes.places]
 
     def of_user(
         self, histories: Histories, user_D: Floats, *, zeros_P: Floats, slots_P: Slots, include_seen: bool
@@ -142,13 +123,14 @@ class TermTables:
         is anything."""
         history_N = histories.items.numpy()
         strengths_N = histories.strengths(half_life_days=self.scorer.counted.half_life_days).numpy()
-        lift_V = self.tastes(history_N, strengths_N, np.zeros(len(history_N), np.int64), num_users=1)[0]
+        lift_1V = self.tastes.of_users(
+            self.place_I[history_N], strengths_N, np.zeros(len(history_N), np.int64), num_users=1
+        )
         weights = self.scorer.weights
         pull = self._pull(history_N, strengths_N, zeros_P, slots_P)
         return UserTerms(
             user_D=user_D * np.float32(self.similarity_weight),
-            lift_V=lift_V,
-            affinities=[_sum(group, lift_V) for group in self.groups],
+            lift_V=lift_1V[0],
             filter=pull,
             history_N=history_N,
             own_N=np.searchsorted(pull.places_C, self.place_I[history_N]),
@@ -162,8 +144,7 @@ class TermTables:
         places_C = user.filter.places_C
         total_C = (user.filter.log_C - np.float32(LOG_FLOOR)) * self.filter_weight
         total_C += self.static_P[places_C]
-        for group, affinity_U in zip(self.groups, user.affinities, strict=True):
-            total_C += affinity_U.take(group.combination_P[places_C])
+        total_C += self.tastes.at(user.lift_V, places_C)
         if user.repeat_N is not None:
             total_C[user.own_N] += user.repeat_N / np.float32(user.scale)
         return total_C
@@ -177,14 +158,13 @@ class TermTables:
         """The same of the places from `first` on, as if the history led nowhere."""
         total: Floats = user.user_D @ self._target_DP[:, first:end]
         total += self.static_P[first:end]
-        for group, affinity_U in zip(self.groups, user.affinities, strict=True):
-            total += affinity_U.take(group.combination_P[first:end])
+        total += self.tastes.at(user.lift_V, slice(first, end))
         return total
 
     def reach(self, user: UserTerms) -> tuple[float, float]:
         """The most that the similarity can add to an item's score, and the affinities."""
         similarity = float(np.linalg.norm(user.user_D)) * self.longest_target
-        return similarity, sum(float(affinity_U.max()) for affinity_U in user.affinities)
+        return similarity, float(self.tastes.reach(user.lift_V[None])[0])
 
     def run_above(self, static: float) -> int:
         """How many places hold at least so much for everybody."""
@@ -195,9 +175,7 @@ class TermTables:
         found = np.zeros((len(items), len(self.term_names(user))), np.float32)
         found[:, 0] = self.target_ID[items] @ user.user_D - self._mean_target_D @ user.user_D
         found[:, 1] = self._filter_of(user, items)
-        if self.affinities:
-            mean_A = np.add.reduceat(user.lift_V * self._share_V, self._first_A)
-            found[:, self._affinity_columns] = user.lift_V.take(self.value_IA.take(items, axis=0)) - mean_A
+        found[:, self._taste_columns] = self.tastes.above_average(user.lift_V, self.place_I[items])
         for column, name in enumerate(POPULARITIES, start=2 + len(self.scorer.counted.attributes.affinity_names)):
             found[:, column] = self.popularity[name].take(items) - self._popularity_means[name]
         if user.repeat_N is not None:
@@ -233,24 +211,6 @@ class TermTables:
             log_k[is_led_to_k] = pull.log_C[at_k[is_led_to_k]]
         return (log_k - np.float32(pull.mean)) * self.filter_weight
 
-    def tastes(self, items_N: Ints, strengths_N: Floats, user_N: Ints, *, num_users: int) -> Floats:
-        """(B, V) affinities from the histories of B users: the weights times
-
-            log(share / prior) = log(A / (total + A)) + log(count / (A prior) + 1)
-
-        with A = AFFINITY_PRIOR. The second part is 0 for every value that a history lacks."""
-        total_B = np.bincount(user_N, weights=strengths_N, minlength=num_users)
-        lacking_B = np.log(AFFINITY_PRIOR / (total_B + AFFINITY_PRIOR)).astype(np.float32)
-        lift_BV: Floats = lacking_B[:, None] * self._weight_V
-        values_NA = self.value_IA.take(items_N, axis=0)
-        at = (user_N[:, None] * len(self._weight_V) + values_NA).ravel()
-        counts = np.bincount(at, weights=np.repeat(strengths_N, values_NA.shape[1]), minlength=lift_BV.size).take(at)
-        values = values_NA.ravel()
-        over_prior = counts.astype(np.float32) * self._over_prior_V.take(values)
-        lift = np.repeat(lacking_B.take(user_N), values_NA.shape[1]) + np.log(over_prior + np.float32(1))
-        lift_BV.ravel()[at] = lift * self._weight_V.take(values)
-        return lift_BV
-
     def _pull(self, history_N: Ints, strengths_N: Floats, zeros_P: Floats, slots_P: Slots) -> FilterPull:
         first_N = self._indptr[history_N]
         lengths_N = self._indptr[history_N + 1] - first_N
@@ -274,57 +234,6 @@ class TermTables:
             log_C=log_C,
             mean=LOG_FLOOR + float((log_C - np.float32(LOG_FLOOR)).sum(dtype=np.float64)) / self.num_items,
         )
-
-    def _take_values(self) -> None:
-        """The values of all attributes that count, side by side: prior, weight, share, and which item has which."""
-        counted, weights = self.scorer.counted, self.scorer.weights.terms
-        names = [name for name in counted.attributes.affinity_names if weights.get(f"affinity_{name}", 0.0)]
-        self.affinities = tuple(names)
-        self._affinity_columns = [2 + counted.attributes.affinity_names.index(name) for name in names]
-        priors = [counted.priors[name].numpy() for name in names]
-        ends_A = np.cumsum([len(prior_V) for prior_V in priors], dtype=np.int64)
-        self._first_A: Ints = np.array([0, *ends_A[:-1]], np.int64)[: len(priors)]
-        self.value_ranges = [slice(*both) for both in zip(self._first_A.tolist(), ends_A.tolist(), strict=True)]
-        prior_V: Floats = np.concatenate([*priors, np.zeros(0, np.float32)])
-        self._over_prior_V: Floats = np.float32(1 / AFFINITY_PRIOR) / prior_V
-        self._weight_V: Floats = np.zeros(len(prior_V), np.float32)
-        for name, values in zip(names, self.value_ranges, strict=True):
-            self._weight_V[values] = weights[f"affinity_{name}"]
-        unknown_A = self._first_A + UNKNOWN  # an unknown value says nothing
-        self._weight_V[unknown_A] = self._over_prior_V[unknown_A] = 0
-        self.value_IA: Slots = np.empty((self.num_items, len(names)), np.int32)
-        for column, (name, first) in enumerate(zip(names, self._first_A.tolist(), strict=True)):
-            self.value_IA[:, column] = counted.attributes.codes(name).numpy() + first
-        counts_V = np.bincount(self.value_IA.ravel(), minlength=len(prior_V))
-        self._share_V: Floats = counts_V.astype(np.float32) / np.float32(max(self.num_items, 1))
-
-    def _grouped(self) -> list[_Group]:
-        """Attributes, those with few values first, in groups of at most an eighth as many combinations as items."""
-        groups: list[_Group] = []
-        most = max(self.num_items // 8, 1)
-        sizes = [values.stop - values.start for values in self.value_ranges]
-        for column in sorted(range(len(sizes)), key=sizes.__getitem__):
-            first = self.value_ranges[column].start
-            codes_P = self.value_IA[:, column].take(self.order_P) - np.int32(first)
-            if groups:
-                last = groups[-1]
-                # Arrow finds what occurs by hashing; numpy would sort, a tenth of what loading a bundle takes.
-                coded = pa.array(last.combination_P.astype(np.int64) * sizes[column] + codes_P).dictionary_encode()
-                found_U = coded.dictionary.to_numpy()
-                if len(found_U) <= most:
-                    values = [value_U[found_U // sizes[column]] for value_U in last.values]
-                    values.append(found_U % sizes[column] + first)
-                    groups[-1] = _Group(tuple(values), coded.indices.to_numpy())
-                    continue
-            groups.append(_Group((np.arange(first, first + sizes[column]),), codes_P))
-        return groups
-
-
-def _sum(group: _Group, lift_V: Floats) -> Floats:
-    total: Floats = lift_V.take(group.values[0])
-    for value_U in group.values[1:]:
-        total += lift_V.take(value_U)
-    return total
 
 
 def _distinct(places: Ints, slots_P: Slots) -> Slots:
