@@ -54,14 +54,17 @@ class Tastes:
         with A = AFFINITY_PRIOR. The second part is 0 for every value that a history lacks."""
         total_B = np.bincount(user_N, weights=strengths_N, minlength=num_users)
         lacking_B = np.log(AFFINITY_PRIOR / (total_B + AFFINITY_PRIOR)).astype(np.float32)
-        lift_BV: Floats = lacking_B[:, None] * self._weight_V
-        values_NA = self.value_PA.take(places_N, axis=0)
-        at = (user_N[:, None] * len(self._weight_V) + values_NA).ravel()
-        counts = np.bincount(at, weights=np.repeat(strengths_N, values_NA.shape[1]), minlength=lift_BV.size).take(at)
-        values = values_NA.ravel()
-        over_prior = counts.astype(np.float32) * self._over_prior_V.take(values)
-        lift = np.repeat(lacking_B.take(user_N), values_NA.shape[1]) + np.log(over_prior + np.float32(1))
-        lift_BV.ravel()[at] = lift * self._weight_V.take(values)
+        num_values, num_attributes = len(self._weight_V), self.value_PA.shape[1]
+        at_NA = self.value_PA.take(places_N, axis=0)
+        at_NA += (user_N * num_values)[:, None]
+        strengths = np.repeat(strengths_N, num_attributes)
+        counts_BV = np.bincount(at_NA.ravel(), weights=strengths, minlength=num_users * num_values)
+        lift_BV: Floats = counts_BV.astype(np.float32).reshape(num_users, num_values)
+        lift_BV *= self._over_prior_V
+        lift_BV += np.float32(1)
+        np.log(lift_BV, out=lift_BV)
+        lift_BV += lacking_B[:, None]
+        lift_BV *= self._weight_V
         return lift_BV
 
     def at(self, lift_V: Floats, places: Ints | Slots | slice) -> Floats:
