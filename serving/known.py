@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -16,6 +17,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
+from components.model.bundle import PAUSE_SECONDS
 from components.model.histories import Histories
 from feature_repo.stored_values import StoredStrings, record, record_offsets
 from serving.fresh import FreshEvent
@@ -23,6 +25,7 @@ from serving.online import Floats, OnlineUser
 from serving.schemas import RecentItem, Source
 
 DAY_SECONDS = 86_400.0
+NUMBERS_AT_ONCE = 512
 ITEMS_AN_ENTRY = 8  # a table of all items is worth making for one entry of a history for so many items
 
 Ints = npt.NDArray[np.int64]
@@ -130,10 +133,11 @@ class ItemRows:
     def __init__(self, index: Mapping[str, int]) -> None:
         """`index`: the items in the order of their rows."""
         self.index = index
-        hashes_I = np.fromiter(map(hash, index), np.int64, len(index)).view(np.uint64)
+        hashes_I, row_I = _in_turns(map(hash, index), len(index)), _in_turns(index.values(), len(index))
+        hashes_I = hashes_I.view(np.uint64)
         rising = np.argsort(hashes_I)
         self._hashes = hashes_I[rising]
-        self._row_of_hash: Ints = np.fromiter(index.values(), np.int64, len(index))[rising]
+        self._row_of_hash: Ints = row_I[rising]
         if (self._hashes[1:] == self._hashes[:-1]).any():
             raise ValueError("Two items have the same hash in this process. Start it again.")
         # Hashes are spread evenly, so their first bits say where to look, but for a step or two.
@@ -262,6 +266,16 @@ def statistics_of(known: Sequence[Known], names: Sequence[str]) -> Tensor:
     """(B, F) float32, nan where unknown."""
     rows = [[one.statistics.get(name, math.nan) for name in names] for one in known]
     return torch.from_numpy(np.array(rows, np.float32).reshape(len(known), len(names)))
+
+
+def _in_turns(numbers: Iterable[int], count: int) -> Ints:
+    """(count,) With pauses, since others want the interpreter too."""
+    found, rest = np.empty(count, np.int64), iter(numbers)
+    for start in range(0, count, NUMBERS_AT_ONCE):
+        size = min(NUMBERS_AT_ONCE, count - start)
+        found[start : start + size] = np.fromiter(rest, np.int64, size)
+        time.sleep(PAUSE_SECONDS)
+    return found
 
 
 def _joined(parts: Sequence[Sequence[float] | npt.NDArray[Any]], dtype: type[np.generic]) -> npt.NDArray[Any]:

@@ -6,6 +6,7 @@ No user is in it: histories come from the online store or the request.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -38,7 +39,8 @@ from components.model.user_vector import StatisticsScaling, UserVector
 
 BUNDLE_VERSION = 1
 NEIGHBOURS_SHOWN = 5
-TEXTS_AT_ONCE = 4096
+TEXTS_AT_ONCE = 512
+PAUSE_SECONDS = 0.0005
 ITEM_COLUMNS = (
     *("item_id", "title", "attribute:category", "attribute:brand"),
     *("price", "distinct_users", "recent_users"),
@@ -317,11 +319,12 @@ def _item_table(items: pa.Table) -> ItemTable:
 
     item_ids: list[str] = []
     index: dict[str, int] = {}
-    # Not all in one call: a request would wait for the interpreter as long.
+    # In turns, with pauses: a request needs the interpreter a hundred times, and would wait for a turn's end each time.
     ids = column("item_id")
     for start in range(0, len(items), TEXTS_AT_ONCE):
         item_ids += ids.slice(start, TEXTS_AT_ONCE).to_pylist()
         index.update(zip(item_ids[start:], range(start, len(item_ids)), strict=True))
+        time.sleep(PAUSE_SECONDS)
     return ItemTable(
         item_ids=item_ids,
         index=index,
