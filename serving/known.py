@@ -133,13 +133,10 @@ class ItemRows:
     def __init__(self, index: Mapping[str, int]) -> None:
         """`index`: the items in the order of their rows."""
         self.index = index
-        hashes_I, row_I = _in_turns(map(hash, index), len(index)), _in_turns(index.values(), len(index))
-        hashes_I = hashes_I.view(np.uint64)
-        rising = np.argsort(hashes_I)
-        self._hashes = hashes_I[rising]
-        self._row_of_hash: Ints = row_I[rising]
-        if (self._hashes[1:] == self._hashes[:-1]).any():
-            raise ValueError("Two items have the same hash in this process. Start it again.")
+        hashes_I = _in_turns(map(hash, index), len(index)).view(np.uint64)
+        self._row_of_hash: Ints = np.argsort(hashes_I)
+        self._hashes = hashes_I[self._row_of_hash]
+        self._are_distinct = not (self._hashes[1:] == self._hashes[:-1]).any()
         # Hashes are spread evenly, so their first bits say where to look, but for a step or two.
         bits = len(index).bit_length() + 1
         self._shift = np.uint64(64 - bits)
@@ -151,10 +148,12 @@ class ItemRows:
     def of_ids(self, item_ids: Sequence[str]) -> Ints:
         """The row of each id, -1 where there is none.
 
-        By 64-bit hashes, side by side: a dictionary of all items would fetch key, number and entry of each from all
-        over the memory, and be a tenth of a request. A stranger's hash is an item's once in 10^14 look-ups; hashes
-        are salted in every process, so nobody can bring it about.
+        By 64-bit hashes, side by side: a dictionary of all items fetches key, number and entry of each from all over
+        the memory. That an id of no item has an item's hash is one chance in 2^64 for each item; its user's history
+        would then have that item too.
         """
+        if not self._are_distinct:
+            return np.array([self.index.get(item_id, -1) for item_id in item_ids], np.int64)
         wanted = np.fromiter(map(hash, item_ids), np.int64, len(item_ids)).view(np.uint64)
         at = self._starts.take((wanted >> self._shift).astype(np.intp))
         while (is_before := self._hashes.take(at) < wanted).any():

@@ -141,8 +141,8 @@ def route_for(role: Role) -> type[APIRoute]:
 def straight_route_for(role: Role, model: type[BaseModel]) -> type[APIRoute]:
     """A guarded route of `endpoint(request, body)` that reads a sound body itself.
 
-    FastAPI's own way to the endpoint is a twentieth of a recommendation. Whatever is not plain JSON and sound goes
-    that way all the same, and is refused as everywhere.
+    It spares such a request FastAPI's own way to the endpoint. Whatever is not plain JSON and sound goes that way all
+    the same, and is refused as everywhere.
     """
 
     class StraightRoute(route_for(role)):  # type: ignore[misc]  # a class that a function gives

@@ -100,6 +100,7 @@ def main() -> None:
         "cpu_seconds_of_tuning": round(tuning_cpu_seconds, 1),
         "peak_memory_mb": peak_memory_mb(),
         "seeds": given.seeds,
+        "device": given.device,
     }
     name = given.train.resolve().parent.name
     write_result(f"quality-{name}", report, path=given.out)

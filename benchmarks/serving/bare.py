@@ -103,14 +103,15 @@ def create_app() -> FastAPI:
     }
     answer_bytes = int(os.environ[BYTES])
     item_ids = bundle.items.item_ids
-    dense, retrieval = Dense(bundle), Retrieval(bundle.scorer)
+    with_reasons = os.environ[ARITHMETIC] == "reasons"
+    ranker = Dense(bundle) if os.environ[ARITHMETIC] == "dense" else Retrieval(bundle.scorer)
 
     def listed(histories: Histories, k: int) -> list[dict[str, Any]]:
-        if os.environ[ARITHMETIC] == "dense":
-            return rows(*dense(histories, statistics, k))
-        found = retrieval.rank(histories, statistics, k=k, with_reasons=os.environ[ARITHMETIC] == "reasons")
+        if isinstance(ranker, Dense):
+            return rows(*ranker(histories, statistics, k))
+        found = ranker.rank(histories, statistics, k=k, with_reasons=with_reasons)
         found_rows = rows(found.items, found.scores)
-        if os.environ[ARITHMETIC] == "reasons":
+        if with_reasons:
             why = explain_listed(bundle, found)
             for row, sentence, shares in zip(found_rows, why.sentences, why.shares_kT.tolist(), strict=True):
                 row |= {"reasons": [sentence], "shares": dict(zip(why.terms, shares, strict=True))}

@@ -319,7 +319,7 @@ def _item_table(items: pa.Table) -> ItemTable:
 
     item_ids: list[str] = []
     index: dict[str, int] = {}
-    # In turns, with pauses: a request needs the interpreter a hundred times, and would wait for a turn's end each time.
+    # In turns, with pauses: a request needs the interpreter many times, and would wait for a turn's end each time.
     ids = column("item_id")
     for start in range(0, len(items), TEXTS_AT_ONCE):
         item_ids += ids.slice(start, TEXTS_AT_ONCE).to_pylist()

@@ -1,9 +1,9 @@
 """Weighted sums over neighbours: the one kernel under every encoder, on any CPU and any CUDA GPU.
 
 On CPU `embedding_bag` with per-sample weights is the fastest kernel that torch has for a sparse matrix times a tall
-dense one; on CUDA it is the CSR product, a tenth of its time, whose sums however come in another order each time: where
-torch is asked for deterministic algorithms, it is `embedding_bag` there too. The backward pass is the same kernel on
-the transposed matrix, so no activation is kept.
+dense one; on CUDA it is the CSR product, whose sums however come in another order each time: where torch is asked for
+deterministic algorithms, it is `embedding_bag` there too. The backward pass is the same kernel on the transposed
+matrix, so no activation is kept.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from serving.fresh import FreshEvent
 from serving.known import ItemRows, Known, know, know_many
 from serving.online import OnlineUser
 
-INDEX = {f"i{n}": 10 - n for n in range(8)}
+INDEX = {f"i{10 - row}": row for row in range(11)}
 ROWS = {f"i{n}": n for n in range(8)}
 NOW = datetime(2024, 3, 1, tzinfo=UTC)
 
@@ -109,3 +109,11 @@ def test_stored_histories_in_order_are_read_as_one(monkeypatch):
     know_many(USERS, [()] * len(USERS), rows=ItemRows(ROWS), now=NOW, max_history=6)
     # The stranger, the five that need joining, the empty one, the one that is not stored so, and the one too long.
     assert len(asked) == 9
+
+
+@pytest.mark.parametrize("hash_of", [hash, len, lambda item_id: -1])
+def test_ids_are_found_whatever_their_hashes(hash_of, monkeypatch):
+    monkeypatch.setattr(known, "hash", hash_of, raising=False)
+    ids = [*reversed(INDEX), "i3", "gone"]
+    for index in (INDEX, {}):
+        assert ItemRows(index).of_ids(ids).tolist() == [index.get(item_id, -1) for item_id in ids]
