@@ -96,7 +96,7 @@ class FeastHome:
         try:
             with closing(sqlite3.connect(f"file:{self.online}?mode=ro", uri=True)) as connection:
                 for view in ONLINE_VIEWS:
-                    query = f'SELECT min(event_ts) + 0 FROM "{self.feast_project}_{view}"'  # noqa: S608 (our own names)
+                    query = f'SELECT min(event_ts) FROM "{self.feast_project}_{view}"'  # noqa: S608 (our own names)
                     moments.append(connection.execute(query).fetchone()[0])
         except sqlite3.Error:
             return None

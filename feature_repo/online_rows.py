@@ -1,8 +1,9 @@
-"""Rows of Feast's online store, read as Feast lays them out, without Feast: a service need not import it.
+"""Rows of Feast's online store, read as they are laid out, without Feast: a service need not import it.
 
-The layout is the published one (feast-dev/feast, docs/specs/online_store_format.md), with entity keys of version 3
-(feast/infra/key_encoding_utils.py): in SQLite a table a view with one row a feature, in Redis one hash a user. Values
-are its protobuf messages `feast.types.Value`. Tests compare every kind of column with Feast's own reader, on both.
+In SQLite that is a table a view with a row a user and a column a feature (online_store.py); in Redis the published
+layout (feast-dev/feast, docs/specs/online_store_format.md), one hash a user. Entity keys are of version 3
+(feast/infra/key_encoding_utils.py), values are protobuf messages `feast.types.Value`. Tests compare every kind of
+column with what Feast itself answers, on both.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from components.core.errors import WouldWaitError
 from feature_repo.layout import FeastHome
 
-# Of a user: view -> (seconds since 1970 of the row's moment, feature -> value, for `decode`).
-UserRows = dict[str, tuple[float, dict[str, bytes]]]
+# Of a user, by `Fields`: of each view its row's moment, in seconds since 1970, and values for `decode`; None where
+# there is nothing.
+Answer = Sequence[Any]
 
 USER_KEY = "user_id"
+MOMENT = "event_ts"
 PATIENCE_SECONDS = 5.0  # for a writer, which holds SQLite's lock while it commits
 STRING_TYPE = 2  # feast.types.ValueType.STRING
 _TYPES = descriptor_pb2.FieldDescriptorProto
@@ -47,37 +50,51 @@ _LISTS = {
 }
 
 
+class Fields:
+    """What an answer has, and where. Features of different views have different names."""
+
+    def __init__(self, views: Mapping[str, Sequence[str]]) -> None:
+        """`views`: the features to read, by view. Who has no row in the first view has none."""
+        self.views = views
+        self.columns = [(view, name) for view, names in views.items() for name in (MOMENT, *names)]
+        self.moment_at = {view: at for at, (view, name) in enumerate(self.columns) if name == MOMENT}
+        self.at = {name: at for at, (_, name) in enumerate(self.columns) if name != MOMENT}
+
+
 class RowReader(Protocol):
     """Reads users' rows; errors are the store's own."""
 
-    def read(self, user_ids: Sequence[str]) -> list[UserRows]:
-        """One answer a user, in order; without a view where it has no row of the user."""
+    def read(self, user_ids: Sequence[str]) -> list[Answer | None]:
+        """One answer a user, in order; None, or no moment, where there is no row of the user."""
         ...
 
-    def read_at_once(self, user_id: str) -> UserRows:
+    def read_at_once(self, user_id: str) -> Answer | None:
         """Of one user. Raises WouldWaitError where the answer would have to be waited for."""
         ...
 
 
-def open_rows(home: FeastHome, views: Mapping[str, Sequence[str]]) -> RowReader:
-    """`views`: the features to read, by view."""
-    return SqliteRows(home, views) if home.online_url is None else RedisRows(home, views)
+def open_rows(home: FeastHome, fields: Fields) -> RowReader:
+    return SqliteRows(home, fields) if home.online_url is None else RedisRows(home, fields)
 
 
 class SqliteRows:
     """Reads only, so that no read makes a file. A connection a thread, and one that waits for no writer."""
 
-    def __init__(self, home: FeastHome, views: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, home: FeastHome, fields: Fields) -> None:
         self._uri = f"file:{home.online}?mode=ro"
-        self._views = list(views)
-        self._tables = [f'"{home.feast_project}_{view}"' for view in views]
-        self._names = [",".join(f"'{name}'" for name in names) for names in views.values()]
+        # With the table's name before it, a column that is missing is an error and no text.
+        columns = [f'{view}."{name}"' for view, name in fields.columns]
+        first, *others = [(view, f'"{home.feast_project}_{view}" AS {view}') for view in fields.views]
+        key = f"{first[0]}.entity_key"
+        joins = [f"LEFT JOIN {table} ON {view}.entity_key = {key}" for view, table in others]
+        # One statement, so that all views are of one moment of the file.
+        self._query = f"SELECT {', '.join([*columns, key])} FROM {' '.join([first[1], *joins])} WHERE {key} IN"  # noqa: S608
         self._local = threading.local()
 
-    def read(self, user_ids: Sequence[str]) -> list[UserRows]:
+    def read(self, user_ids: Sequence[str]) -> list[Answer | None]:
         return self._read(self._connection("patient", wait_seconds=PATIENCE_SECONDS), user_ids)
 
-    def read_at_once(self, user_id: str) -> UserRows:
+    def read_at_once(self, user_id: str) -> Answer | None:
         try:
             return self._read(self._connection("hasty", wait_seconds=0.0), [user_id])[0]
         except sqlite3.OperationalError as error:
@@ -85,21 +102,11 @@ class SqliteRows:
                 raise
             raise WouldWaitError from error
 
-    def _read(self, connection: sqlite3.Connection, user_ids: Sequence[str]) -> list[UserRows]:
+    def _read(self, connection: sqlite3.Connection, user_ids: Sequence[str]) -> list[Answer | None]:
         keys = [entity_key(user_id) for user_id in user_ids]
-        marks = ",".join("?" * len(keys))
-        # "+ 0" takes the column's type away, and with it the converter to local time. "+" before a column keeps one
-        # search for a user, where SQLite would make one for each name.
-        query = " UNION ALL ".join(
-            f"SELECT {number}, entity_key, feature_name, value, event_ts + 0 FROM {table} "  # noqa: S608 (our own names)
-            f"WHERE entity_key IN ({marks}) AND +feature_name IN ({names})"
-            for number, (table, names) in enumerate(zip(self._tables, self._names, strict=True))
-        )
-        found: dict[bytes, UserRows] = {key: {} for key in keys}
-        for number, key, name, value, moment in connection.execute(query, keys * len(self._tables)):
-            _, values = found[key].setdefault(self._views[number], (moment, {}))
-            values[name] = value
-        return [found[key] for key in keys]
+        query = f"{self._query} ({','.join('?' * len(keys))})"
+        found: dict[bytes, Answer] = {row[-1]: row for row in connection.execute(query, keys)}
+        return [found.get(key) for key in keys]
 
     def _connection(self, name: str, *, wait_seconds: float) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, name, None)
@@ -112,7 +119,7 @@ class SqliteRows:
 class RedisRows:
     """One trip for all users asked."""
 
-    def __init__(self, home: FeastHome, views: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, home: FeastHome, fields: Fields) -> None:
         import redis
 
         assert home.online_url is not None
@@ -122,27 +129,25 @@ class RedisRows:
             socket_timeout=home.online_timeout_seconds,
         )
         self._suffix = home.feast_project.encode()
-        self._columns = [(view, name) for view, names in views.items() for name in ("", *names)]
-        self._fields = [_moment_field(view) if not name else feature_field(view, name) for view, name in self._columns]
+        self._moments_at = list(fields.moment_at.values())
+        self._fields = [
+            _moment_field(view) if name == MOMENT else feature_field(view, name) for view, name in fields.columns
+        ]
 
-    def read(self, user_ids: Sequence[str]) -> list[UserRows]:
+    def read(self, user_ids: Sequence[str]) -> list[Answer | None]:
         with self._client.pipeline(transaction=False) as trip:
             for user_id in user_ids:
                 trip.hmget(entity_key(user_id) + self._suffix, self._fields)
-            return [self._rows(found) for found in trip.execute()]
+            return [self._answer(found) for found in trip.execute()]
 
-    def read_at_once(self, user_id: str) -> UserRows:
+    def read_at_once(self, user_id: str) -> Answer | None:
         raise WouldWaitError("Redis is a server, and answers when it does.")
 
-    def _rows(self, found: Sequence[bytes | None]) -> UserRows:
-        rows: UserRows = {}
-        for (view, name), value in zip(self._columns, found, strict=True):
-            if not name:
-                if value is not None:
-                    rows[view] = (_seconds(value), {})
-            elif view in rows and value is not None:
-                rows[view][1][name] = value
-        return rows
+    def _answer(self, found: list[Any]) -> Answer:
+        for at in self._moments_at:
+            if found[at] is not None:
+                found[at] = _seconds(found[at])
+        return found
 
 
 def entity_key(user_id: str) -> bytes:

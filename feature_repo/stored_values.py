@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, overload
 
 import numpy as np
@@ -19,7 +20,11 @@ STRINGS_TAG = b"\x62"  # field 12 of a Value, string_list_val
 FLOATS_TAG = b"\x82\x01"  # field 16, float_list_val
 RECORD_TAG = b"\x0a"  # field 1 of either: one string, or all floats
 DOUBLE_BYTES = 9
+RECORD_HEAD = 2  # bytes before a text of less than 128: the tag and its length
 ONE_BYTE = 128  # lengths below it take one byte
+_DOUBLE = struct.Struct("<d")
+PACKED = np.dtype("<f4")
+_DOUBLES = np.dtype([("tag", "u1"), ("value", "<f8")])
 
 Offsets = npt.NDArray[np.int64]
 Decode = Callable[[bytes], Any]
@@ -38,7 +43,7 @@ class StoredStrings(Sequence[str]):
     @property
     def records(self) -> bytes | None:
         """The records, one after the other; None where the value is laid out otherwise."""
-        return _within(self._value, STRINGS_TAG)
+        return records_of(self._value)
 
     def _strings(self) -> list[str]:
         if self._decoded is None:
@@ -69,22 +74,45 @@ class StoredStrings(Sequence[str]):
 
 def stored_floats(value: bytes, decode: Decode) -> npt.NDArray[np.float32]:
     """The elements of a stored list of floats; empty where nothing is stored. Read-only."""
-    inner = _within(value, FLOATS_TAG)
-    packed = None if inner is None else _within(inner, RECORD_TAG)
-    return np.array(decode(value) or [], np.float32) if packed is None else np.frombuffer(packed, "<f4")
+    packed = packed_floats(value)
+    return np.array(decode(value) or [], np.float32) if packed is None else np.frombuffer(packed, PACKED)
+
+
+def packed_floats(value: bytes) -> bytes | None:
+    """The elements of a stored list of floats, of PACKED; None where the value is laid out otherwise."""
+    beginning = _beginning_of_floats(len(value))
+    return value[len(beginning) :] if beginning and value.startswith(beginning) else None
+
+
+def records_of(value: bytes) -> bytes | None:
+    """The records of a stored list of strings; None where the value is laid out otherwise."""
+    beginning = _beginning(STRINGS_TAG, len(value))
+    return value[len(beginning) :] if beginning and value.startswith(beginning) else None
 
 
 def stored_number(value: bytes, decode: Decode) -> Any:
     """As `decode`; most statistics are doubles or counts, which are read in a fifth of its time."""
-    if len(value) == DOUBLE_BYTES and value[0] == DOUBLE_TAG:
-        return struct.unpack_from("<d", value, 1)[0]
-    if (
-        1 < len(value) < DOUBLE_BYTES
-        and value[0] == INT64_TAG
-        and value[-1] < ONE_BYTE <= min(value[1:-1], default=ONE_BYTE)
-    ):
-        return sum((byte & 0x7F) << 7 * at for at, byte in enumerate(value[1:]))
+    size = len(value)
+    if size == DOUBLE_BYTES and value[0] == DOUBLE_TAG:
+        return _DOUBLE.unpack_from(value, 1)[0]
+    if 1 < size < DOUBLE_BYTES and value[0] == INT64_TAG:
+        number = 0
+        for at, byte in enumerate(value[1:], start=1):
+            number |= (byte & 0x7F) << 7 * (at - 1)
+            if (byte < ONE_BYTE) != (at == size - 1):  # a number ends with the first byte below, and the value with it
+                break
+        else:
+            return number
     return decode(value)
+
+
+def stored_numbers(values: Sequence[bytes | None], decode: Decode) -> npt.NDArray[np.float64]:
+    """As `stored_number`, of each value; nan for None."""
+    if all(value is not None and len(value) == DOUBLE_BYTES and value[0] == DOUBLE_TAG for value in values):
+        doubles = np.frombuffer(b"".join(value for value in values if value is not None), _DOUBLES)
+        return doubles["value"].astype(np.float64)
+    # None is nan to numpy.
+    return np.array([None if value is None else stored_number(value, decode) for value in values], np.float64)
 
 
 def record(text: str) -> bytes:
@@ -106,21 +134,28 @@ def record_offsets(records: bytes) -> Offsets | None:
         return None if len(records) else np.zeros(1, np.int64)
     # Every start lies where the one before ends, so these are the records and no others.
     lengths = bytes_[np.minimum(offsets[:-1] + 1, len(records) - 1)]
-    is_chain = bool((lengths < ONE_BYTE).all()) and bool((np.diff(offsets) == lengths.astype(np.int64) + 2).all())
+    is_chain = bool((lengths < ONE_BYTE).all()) and bool(
+        (np.diff(offsets) == lengths.astype(np.int64) + RECORD_HEAD).all()
+    )
     return offsets if is_chain else None
 
 
-def _within(message: bytes, tag: bytes) -> bytes | None:
-    """What the one field of a message holds; None where that is not all that the message is."""
-    if not message.startswith(tag):
-        return None
-    at, length, shift = len(tag), 0, 0
-    while at < len(message):
-        byte = message[at]
-        at, length, shift = at + 1, length | (byte & 0x7F) << shift, shift + 7
-        if byte < ONE_BYTE:
-            break
-    return message[at:] if at + length == len(message) else None
+@lru_cache(maxsize=8192)
+def _beginning(tag: bytes, size: int) -> bytes:
+    """Tag and length of the one field of a message of `size` bytes; empty where there is no such message."""
+    for width in range(1, 6):
+        length = _varint(max(size - len(tag) - width, 0))
+        if len(length) == width and len(tag) + width <= size:
+            return tag + length
+    return b""
+
+
+@lru_cache(maxsize=8192)
+def _beginning_of_floats(size: int) -> bytes:
+    """As `_beginning`, where the one field of the message is a message with all floats."""
+    outer = _beginning(FLOATS_TAG, size)
+    inner = _beginning(RECORD_TAG, size - len(outer))
+    return outer + inner if outer and inner else b""
 
 
 def _varint(number: int) -> bytes:

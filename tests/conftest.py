@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import prometheus_client.values  # noqa: F401  (first: it chooses here whether metrics lie in files, which Feast turns on)
 import pytest
 
 from components.core.settings import Settings, load_settings

@@ -21,7 +21,8 @@ from components.monitor.measures import RUN_MEASURES, Reading
 from components.monitor.reading import Lineage, load_bundle, read_day
 from components.monitor.thresholds import Expectation, Judged, Limits, judge, to_scale
 from feature_repo.layout import FeastHome
-from feature_repo.online import SCALAR_STATISTICS, OnlineFeatures
+from feature_repo.online import OnlineFeatures
+from feature_repo.stored_users import SCALAR_STATISTICS
 
 SEED = 20_171_231
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -243,7 +243,7 @@ def _feature_store(path: Path) -> dict[str, str]:
             repr(row)
             for table in tables
             if table.startswith("basketweave_")
-            for row in connection.execute(f'SELECT entity_key, feature_name, value, event_ts + 0 FROM "{table}"')
+            for row in connection.execute(f'SELECT * FROM "{table}"')
         )
     return {"online rows": f"{len(rows)} {hash_of(rows)}"} if rows else {}
 

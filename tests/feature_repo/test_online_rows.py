@@ -17,9 +17,10 @@ from components.core.errors import WouldWaitError
 from components.core.schemas import USER_HISTORY, USER_STATISTICS
 from components.core.settings import Settings, load_settings
 from feature_repo.layout import USER_SERVICE, FeastHome
-from feature_repo.online import KEYS, SCALAR_STATISTICS, OnlineFeatures
+from feature_repo.online import OnlineFeatures
 from feature_repo.online_rows import entity_key
 from feature_repo.store import repo_config
+from feature_repo.stored_users import KEYS, SCALAR_STATISTICS
 
 COLUMNS = [name for schema in (USER_HISTORY, USER_STATISTICS) for name in schema.names if name not in KEYS]
 USERS = ["ann", "böb 7", "empty", "nobody", "x" * 200]

@@ -11,12 +11,15 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+from feast.protos.feast.types.Value_pb2 import Value
 
 from components.core.errors import BusyError, FeatureStoreError
 from components.core.settings import load_settings
 from feature_repo import store as store_module
 from feature_repo.layout import FeastHome
 from feature_repo.online import OnlineFeatures
+from feature_repo.online_store import NewestSqliteOnlineStore
 from feature_repo.store import FeatureRepo
 
 
@@ -203,6 +206,48 @@ def test_a_read_does_not_wait_for_a_writer(repo, fill, given, settings):
         writer.execute("BEGIN EXCLUSIVE")
         assert OnlineFeatures(settings).read("ann", now=moment(1)) is not None
         writer.execute("ROLLBACK")
+
+
+def test_a_table_as_feast_lays_it_out_is_replaced_by_the_next_run(repo, fill, given, settings):
+    moment, user_rows = given
+    publish(repo, fill, [user_rows("ann", moment(1), items=["tea"])], moment(1))
+    with closing(sqlite3.connect(repo.home.online)) as by_hand:
+        [table] = [view for (view,) in by_hand.execute("SELECT name FROM sqlite_master WHERE name LIKE '%history'")]
+        by_hand.execute(f'DROP TABLE "{table}"')
+        by_hand.execute(f'CREATE TABLE "{table}" (entity_key BLOB, feature_name TEXT, value BLOB, event_ts timestamp)')
+    with pytest.raises(FeatureStoreError, match="Run the features step"):
+        OnlineFeatures(settings).read("ann", now=moment(1))
+
+    publish(FeatureRepo(repo.home), fill, [user_rows("ann", moment(2), items=["jam"])], moment(2))
+
+    assert OnlineFeatures(settings).read("ann", now=moment(2)).history_items == ["jam"]
+
+
+def test_a_feature_that_a_view_has_newly_gets_a_column(repo, fill, given, settings):
+    moment, user_rows = given
+    publish(repo, fill, [user_rows("ann", moment(1), items=["tea"], frequency=3)], moment(1))
+    with closing(sqlite3.connect(repo.home.online)) as by_hand:
+        [table] = [view for (view,) in by_hand.execute("SELECT name FROM sqlite_master WHERE name LIKE '%statistics'")]
+        by_hand.execute(f'ALTER TABLE "{table}" DROP COLUMN frequency')
+    with pytest.raises(FeatureStoreError, match="OperationalError"):
+        OnlineFeatures(settings).read("ann", now=moment(1))
+
+    publish(FeatureRepo(repo.home), fill, [user_rows("ann", moment(1), items=["tea"], frequency=3)], moment(1))
+
+    assert OnlineFeatures(settings).read("ann", now=moment(1)).statistics["frequency"] == 3
+
+
+def test_features_that_a_write_leaves_out_stay(repo, fill, given, settings):
+    moment, user_rows = given
+    publish(repo, fill, [user_rows("ann", moment(1), items=["tea"], frequency=3, monetary=2.5)], moment(1))
+    view = repo.feast.get_feature_view("user_statistics")
+    key = EntityKey(join_keys=["user_id"], entity_values=[Value(string_val="ann")])
+    row = (key, {"frequency": Value(int64_val=4)}, moment(2), None)
+
+    NewestSqliteOnlineStore().online_write_batch(repo.feast.config, view, [row], None)
+
+    found = OnlineFeatures(settings).read("ann", now=moment(2))
+    assert (found.statistics["frequency"], found.statistics["monetary"]) == (4, 2.5)
 
 
 def test_projects_with_one_home_share_no_feature(repo, fill, given, settings):
