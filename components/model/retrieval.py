@@ -26,12 +26,12 @@ import torch
 from torch import Tensor
 
 from components.model.histories import Histories
+from components.model.history_sums import Floats, Ints, Slots
 from components.model.ranking import NO_ITEM
 from components.model.retrieval_batch import BatchRetrieval
 from components.model.retrieval_terms import NO_HITS, ROUNDING, Bools, Hits, TermTables, UserTerms
 from components.model.rules import NO_LIST_RULES, ListRules
 from components.model.score import Scorer
-from components.model.tastes import Floats, Ints, Slots
 
 EXACT_ITEMS = 100_000
 """Up to as many items, no limit is taken."""
@@ -156,15 +156,15 @@ class Retrieval:
         include_seen: bool,
         allowed: npt.NDArray[np.bool_] | None,
         rules: ListRules,
-    ) -> list[tuple[Ints, Floats]]:
+    ) -> list[tuple[list[int], list[float]]]:
         """Items and scores of `rank_known`'s list for each of B users, far cheaper where the same holds for most of a
         batch: no rules, new items only. Who needs more, or a longer look than a batch takes, is ranked alone."""
-        found: Iterable[tuple[Ints, Floats] | None] = [None] * len(histories)
+        found: Iterable[tuple[list[int], list[float]] | None] = [None] * len(histories)
         if not rules and not include_seen:
             found = self._batch.lists(
                 histories, users_BD, k=min(k, self.num_items), allowed=allowed, run_limit=self.run_limit
             )
-        lists: list[tuple[Ints, Floats]] = []
+        lists = []
         for row, one in enumerate(found):
             if one is None:
                 alone = self.rank_known(
@@ -176,7 +176,7 @@ class Retrieval:
                     rules=rules,
                     with_reasons=False,
                 )
-                one = alone.items, alone.scores
+                one = alone.items.tolist(), alone.scores.tolist()
             lists.append(one)
         return lists
 

@@ -19,8 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from components.model.histories import Histories
+from components.model.history_sums import Floats, Ints, Slots
 from components.model.score import REPEAT, SIMILARITY, Scorer
-from components.model.tastes import Floats, Ints, Slots, Tastes
+from components.model.tastes import Tastes
 from components.model.terms import FILTER_FLOOR, REPEAT_FLOOR, REPEAT_HALF_LIFE_DAYS
 
 FILTER = "filter"
@@ -123,14 +124,11 @@ class TermTables:
         is anything."""
         history_N = histories.items.numpy()
         strengths_N = histories.strengths(half_life_days=self.scorer.counted.half_life_days).numpy()
-        lift_1V = self.tastes.of_users(
-            self.place_I[history_N], strengths_N, np.zeros(len(history_N), np.int64), num_users=1
-        )
         weights = self.scorer.weights
         pull = self._pull(history_N, strengths_N, zeros_P, slots_P)
         return UserTerms(
             user_D=user_D * np.float32(self.similarity_weight),
-            lift_V=lift_1V[0],
+            lift_V=self.tastes.of_user(self.place_I[history_N], strengths_N),
             filter=pull,
             history_N=history_N,
             own_N=np.searchsorted(pull.places_C, self.place_I[history_N]),
@@ -164,7 +162,7 @@ class TermTables:
     def reach(self, user: UserTerms) -> tuple[float, float]:
         """The most that the similarity can add to an item's score, and the affinities."""
         similarity = float(np.linalg.norm(user.user_D)) * self.longest_target
-        return similarity, float(self.tastes.reach(user.lift_V[None])[0])
+        return similarity, float(self.tastes.reach(user.lift_V[None]).sum())
 
     def run_above(self, static: float) -> int:
         """How many places hold at least so much for everybody."""

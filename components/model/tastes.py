@@ -10,12 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from components.model.attributes import UNKNOWN
+from components.model.history_sums import Floats, HistorySums, Ints, Slots
 from components.model.score import Scorer
 from components.model.terms import AFFINITY_PRIOR
-
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
-Slots = npt.NDArray[np.int32]
 
 
 class Tastes:
@@ -29,6 +26,7 @@ class Tastes:
         self.places = [attributes.affinity_names.index(name) for name in names]
         """Of the attributes that count, among all that a taste can be had for."""
         priors = [counted.priors[name].numpy() for name in names]
+        self.weight_A = np.array([weights[f"affinity_{name}"] for name in names], np.float32)
         ends_A = np.cumsum([len(prior_V) for prior_V in priors], dtype=np.int64)
         self._first_A: Ints = np.array([0, *ends_A[:-1]], np.int64)[: len(names)]
         self._ranges = [slice(*both) for both in zip(self._first_A.tolist(), ends_A.tolist(), strict=True)]
@@ -46,26 +44,33 @@ class Tastes:
         counts_V = np.bincount(self.value_PA.ravel(), minlength=len(prior_V))
         self._share_V: Floats = counts_V.astype(np.float32) / np.float32(max(scorer.num_items, 1))
 
-    def of_users(self, places_N: Ints | Slots, strengths_N: Floats, user_N: Ints, *, num_users: int) -> Floats:
-        """(B, V) what each value counts for each user: the weights times
+    def of_user(self, places_N: Ints | Slots, strengths_N: Floats) -> Floats:
+        """(V,) what each value counts for a user: the weights times
 
             log(share / prior) = log(A / (total + A)) + log(count / (A prior) + 1)
 
         with A = AFFINITY_PRIOR. The second part is 0 for every value that a history lacks."""
-        total_B = np.bincount(user_N, weights=strengths_N, minlength=num_users)
-        lacking_B = np.log(AFFINITY_PRIOR / (total_B + AFFINITY_PRIOR)).astype(np.float32)
         num_values, num_attributes = len(self._weight_V), self.value_PA.shape[1]
-        at_NA = self.value_PA.take(places_N, axis=0)
-        at_NA += (user_N * num_values)[:, None]
-        strengths = np.repeat(strengths_N, num_attributes)
-        counts_BV = np.bincount(at_NA.ravel(), weights=strengths, minlength=num_users * num_values)
-        lift_BV: Floats = counts_BV.astype(np.float32).reshape(num_users, num_values)
-        lift_BV *= self._over_prior_V
-        lift_BV += np.float32(1)
-        np.log(lift_BV, out=lift_BV)
-        lift_BV += lacking_B[:, None]
-        lift_BV *= self._weight_V
-        return lift_BV
+        values = self.value_PA.take(places_N, axis=0).ravel()
+        counts_V = np.bincount(values, weights=np.repeat(strengths_N, num_attributes), minlength=num_values)
+        over_V = counts_V.astype(np.float32)
+        over_V *= self._over_prior_V
+        return self.lifts(over_V[None], strengths_N.sum(dtype=np.float64)[None])[0]
+
+    def sums(self, place_I: Slots) -> HistorySums:
+        """Of histories: count / (A prior) of each value, which is what `lifts` takes. Items by index."""
+        values = self.value_PA.take(place_I, axis=0).ravel()
+        starts = np.arange(len(place_I) + 1) * self.value_PA.shape[1]
+        return HistorySums(starts, values, self._over_prior_V.take(values), num_columns=len(self._weight_V))
+
+    def lifts(self, over_BV: Floats, total_B: npt.NDArray[np.float64]) -> Floats:
+        """`of_user` for many. `over_BV`, which becomes the result: count / (A prior); `total_B`: sums of strengths."""
+        lacking_B = np.log(AFFINITY_PRIOR / (total_B + AFFINITY_PRIOR)).astype(np.float32)
+        over_BV += np.float32(1)
+        np.log(over_BV, out=over_BV)
+        over_BV += lacking_B[:, None]
+        over_BV *= self._weight_V
+        return over_BV
 
     def at(self, lift_V: Floats, places: Ints | Slots | slice) -> Floats:
         """(k,) affinity of a user for the items of some places: the sum over attributes."""
@@ -85,8 +90,6 @@ class Tastes:
         return found
 
     def reach(self, lift_BV: Floats) -> Floats:
-        """(B,) the most that an item can have."""
-        found_B = np.zeros(len(lift_BV), np.float32)
-        for values in self._ranges:
-            found_B += lift_BV[:, values].max(axis=1)
-        return found_B
+        """(B, A) the most that an item can have of each attribute."""
+        columns = [lift_BV[:, values].max(axis=1) for values in self._ranges]
+        return np.stack(columns, axis=1) if columns else np.zeros((len(lift_BV), 0), np.float32)
