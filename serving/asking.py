@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Any
 
 from components.core.errors import WouldWaitError
 from serving import metrics
@@ -80,7 +81,7 @@ class Asking:
         missing: list[str] = []
         fresh = self._fresh(request.user_ids, missing)
         groups: dict[int, tuple[Recommender, list[int]]] = {}
-        routed = [self._state.route(user_id) for user_id in request.user_ids]
+        routed = self._state.route_many(request.user_ids)
         for place, route in enumerate(routed):
             groups.setdefault(id(route.recommender), (route.recommender, []))[1].append(place)
         answers: dict[int, Written] = {}
@@ -150,7 +151,7 @@ class Asking:
             metrics.RECOMMENDATIONS.labels(*labels).inc(count)
         if has_user and (count := sum(answer.source == "popularity" and not answer.degraded for answer in answers)):
             metrics.FALLBACKS.labels("unknown_user").inc(count)
-        if count := sum(not answer.items for answer in answers):
+        if count := sum(not answer.rows for answer in answers):
             metrics.EMPTY_LISTS.inc(count)
         for answer in answers:
             if answer.feature_age_seconds is not None:
@@ -158,9 +159,12 @@ class Asking:
 
     def _log(self, request: ListConditions, user_ids: Sequence[str | None], answers: Sequence[Written]) -> None:
         served = self._behaviour.served
+        conditions: dict[str, Any] | None = None  # of all the answers
         for user_id, answer in zip(user_ids, answers, strict=True):
             if not served.chooses(answer.list_id):
                 continue
+            if conditions is None:
+                conditions = request.model_dump(exclude=NOT_LOGGED, exclude_defaults=True)
             routed = self._state.route(user_id)
             served.offer(
                 ServedList(
@@ -170,11 +174,11 @@ class Asking:
                     bundle=answer.bundle,
                     user=None if user_id is None else self._behaviour.pseudonyms.of(user_id),
                     source=answer.source,
-                    items=list(answer.items),
+                    items=answer.items,
                     propensity=answer.propensity,
-                    request=request.model_dump(exclude=NOT_LOGGED, exclude_defaults=True),
+                    request=conditions,
                 )
             )
             if answer.bundle == routed.recommender.bundle.sha256:  # else the champion stood in
-                for name, value in routed.recommender.lists.of([item_id for item_id, _ in answer.items]).items():
+                for name, value in routed.recommender.lists.of(answer.rows).items():
                     metrics.LIST_STATISTIC.labels(name).observe(value)

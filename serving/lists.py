@@ -89,18 +89,16 @@ class ListStatistics:
         popularity_I = np.asarray(bundle.items.popularity)
         # Share of the items that are less known.
         self._percentile_I = np.searchsorted(np.sort(popularity_I), popularity_I) / max(len(popularity_I), 1)
-        self._index = bundle.items.index
-        self._categories = bundle.items.categories
+        self._category_I = bundle.items.categories.codes
 
-    def of(self, item_ids: Sequence[str]) -> dict[str, float]:
-        """Mean popularity percentile, and categories an item; empty for an empty list. Both lie in 0..1."""
-        rows = [self._index[item_id] for item_id in item_ids]
+    def of(self, rows: Sequence[int]) -> dict[str, float]:
+        """Mean popularity percentile, and categories an item; empty for an empty list. Both lie in 0..1. `rows`: of
+        the bundle, the items."""
         if not rows:
             return {}
-        categories = {self._categories[row] for row in rows}
         return {
-            "popularity_percentile": float(self._percentile_I[rows].mean()),
-            "categories_an_item": len(categories) / len(rows),
+            "popularity_percentile": float(self._percentile_I.take(rows).sum()) / len(rows),
+            "categories_an_item": len(set(self._category_I.take(rows).tolist())) / len(rows),
         }
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -15,14 +14,13 @@ from components.core.errors import FeatureStoreError
 from components.core.settings import Settings
 
 if TYPE_CHECKING:
-    from feature_repo.online import UserFeatures
+    from feature_repo.stored_users import StoredUsers, UserFeatures
 
 
 Floats = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class OnlineUser:
+class OnlineUser(NamedTuple):
     """A user as the online store knows them, aged to the service's clock."""
 
     items: Sequence[str]  # distinct, most recent first
@@ -56,7 +54,8 @@ class FeastReader:
 
     def __init__(self, settings: Settings) -> None:
         # Protobuf and Redis are imported by the worker that opens the store, before the first request.
-        from feature_repo.online import SERVED, OnlineFeatures
+        from feature_repo.online import OnlineFeatures
+        from feature_repo.stored_users import SERVED
 
         self._features = OnlineFeatures(settings, SERVED)
 
@@ -68,9 +67,32 @@ class FeastReader:
         with _as_online_store_error():
             return _online_user(self._features.read_at_once(user_id, now=now), now)
 
-    def read_many(self, user_ids: Sequence[str], *, now: datetime) -> list[OnlineUser | None]:
+    def read_many(self, user_ids: Sequence[str], *, now: datetime) -> OnlineUsers:
         with _as_online_store_error():
-            return [_online_user(features, now) for features in self._features.read_many(user_ids, now=now)]
+            return OnlineUsers(self._features.read_many(user_ids, now=now), now=now)
+
+
+class OnlineUsers(Sequence[OnlineUser | None]):
+    """Users as the store answers them: most of them as columns, and each by itself where somebody looks."""
+
+    def __init__(self, stored: StoredUsers, *, now: datetime) -> None:
+        self._stored, self._now = stored, now
+        self.columns = stored.columns()
+        others = set(range(len(stored))).difference(self.columns.places_P.tolist())
+        # Now, so that what is wrong with the store is met where it is read.
+        self._others = {place: _online_user(stored[place], now) for place in others}
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    @overload
+    def __getitem__(self, at: int) -> OnlineUser | None: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[OnlineUser | None]: ...
+    def __getitem__(self, at: int | slice) -> OnlineUser | list[OnlineUser | None] | None:
+        if isinstance(at, slice):
+            return [self[place] for place in range(*at.indices(len(self)))]
+        return self._others[at] if at in self._others else _online_user(self._stored[at], self._now)
 
 
 @contextmanager
@@ -89,6 +111,6 @@ def _online_user(features: UserFeatures | None, now: datetime) -> OnlineUser | N
         weights=features.history_weights,
         ages_days=features.history_ages_days,
         statistics={name: value for name, value in features.statistics.items() if value is not None},
-        age_seconds=max((now - features.event_timestamp).total_seconds(), 0.0),
+        age_seconds=max(now.timestamp() - features.event_timestamp.timestamp(), 0.0),
         moment=features.event_timestamp,
     )

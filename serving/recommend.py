@@ -22,13 +22,16 @@ import torch
 
 from components.model.bundle import Bundle, ItemTable
 from components.model.explain import Reasons, explain_listed, similar
+from components.model.histories import Histories
 from components.model.retrieval import Ranked as Retrieved
 from components.model.retrieval import Retrieval
 from components.model.rules import ListRules
 from components.model.score import REPEAT
 from serving.errors import RequestError, UnknownItemError
 from serving.fresh import FreshEvent
-from serving.known import ItemRows, Known, histories_of, know, know_many, statistics_of
+from serving.item_rows import ItemRows
+from serving.known import histories_of, know, statistics_of
+from serving.known_many import know_many
 from serving.lists import Exploration, Filters, ListStatistics, Ranked, rank
 from serving.online import OnlineUser
 from serving.schemas import (
@@ -47,6 +50,7 @@ from serving.schemas import (
 from serving.written import Writer, Written
 
 NO_EXPLORATION = Exploration()
+COLLECTED_AFTER = 20_000  # objects that were made and not freed yet
 
 
 class Recommender:
@@ -98,8 +102,10 @@ class Recommender:
         )
         list_id = list_id or new_list_id()
         allowed = self.filters.allowed(request)
-        ranked, found = self._ranked(known, request, None if allowed is None else allowed.numpy(), list_id)
-        return self.writer.written(known, ranked, list_id, degraded, found)
+        histories = histories_of([known])
+        user_D = self.retrieval.user_vectors(histories, statistics_of([known], self.bundle.statistics_names))[0]
+        ranked, found = self._ranked(histories, user_D, request, None if allowed is None else allowed.numpy(), list_id)
+        return self.writer.written(known.facts, ranked, list_id, degraded, found)
 
     @torch.inference_mode()
     def recommend_many(
@@ -115,15 +121,22 @@ class Recommender:
         Together as long as lists are plain: reasons, diversity and exploration look at each user's list by itself."""
         self._check(request)
         allowed = self.filters.allowed(request)
-        known = know_many(users, fresh, rows=self._rows, now=self.clock(), max_history=self.max_history)
+        histories, statistics_BF, facts = know_many(
+            users,
+            fresh,
+            rows=self._rows,
+            now=self.clock(),
+            max_history=self.max_history,
+            statistics=self.bundle.statistics_names,
+        )
         allowed_I = None if allowed is None else allowed.numpy()
-        histories = histories_of(known)
-        users_BD = self.retrieval.user_vectors(histories, statistics_of(known, self.bundle.statistics_names))
-        list_ids = [new_list_id() for _ in known]
+        users_BD = self.retrieval.user_vectors(histories, statistics_BF)
+        list_ids = new_list_ids(len(facts))
         if request.reasons or request.diversity or self.exploration.share:
             answers = []
-            for one, list_id, user_D in zip(known, list_ids, users_BD, strict=True):
-                ranked, found = self._ranked(one, request, allowed_I, list_id, user_D=user_D)
+            for row, (one, list_id) in enumerate(zip(facts, list_ids, strict=True)):
+                alone = histories.rows(slice(row, row + 1))
+                ranked, found = self._ranked(alone, users_BD[row], request, allowed_I, list_id)
                 answers.append(self.writer.written(one, ranked, list_id, degraded, found))
             return answers
         lists = self.retrieval.rank_many(
@@ -135,23 +148,19 @@ class Recommender:
             rules=self.bundle.rules,
         )
         return [
-            self.writer.written(one, Ranked(items.tolist(), scores.tolist()), list_id, degraded)
-            for one, (items, scores), list_id in zip(known, lists, list_ids, strict=True)
+            self.writer.written(one, Ranked(items, scores), list_id, degraded)
+            for one, (items, scores), list_id in zip(facts, lists, list_ids, strict=True)
         ]
 
     def _ranked(
         self,
-        known: Known,
+        histories: Histories,
+        user_D: npt.NDArray[np.float32],
         request: RecommendRequest | BatchRequest,
         allowed_I: npt.NDArray[np.bool_] | None,
         list_id: str,
-        *,
-        user_D: npt.NDArray[np.float32] | None = None,
     ) -> tuple[Ranked, Reasons | None]:
-        """The list, and why each of its items is there, where that is asked for. `user_D`: where it is known."""
-        histories = histories_of([known])
-        if user_D is None:
-            user_D = self.retrieval.user_vectors(histories, statistics_of([known], self.bundle.statistics_names))[0]
+        """The list of one user, and why each of its items is there, where that is asked for."""
 
         def best(k: int, rules: ListRules) -> Retrieved:
             return self.retrieval.rank_known(
@@ -270,14 +279,21 @@ def new_list_id() -> str:
     return os.urandom(16).hex()
 
 
+def new_list_ids(count: int) -> list[str]:
+    digits = os.urandom(16 * count).hex()
+    return [digits[start : start + 32] for start in range(0, 32 * count, 32)]
+
+
 def settle_memory() -> None:
     """Return to the system what loading a bundle took for a while: the C library and Arrow would keep it.
 
     And let no later collection go through what stays, the bundle and every module, which stops all requests for tenths
-    of a second. What is in no cycle is freed all the same: a bundle that nobody holds any more.
+    of a second. What is in no cycle is freed all the same: a bundle that nobody holds any more. Answers make no cycles,
+    so they are looked for seldom; by Python's own measure it would be many times in one batch.
     """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(COLLECTED_AFTER)
     pa.default_memory_pool().release_unused()
     with contextlib.suppress(OSError, AttributeError):  # another C library than glibc has no such call
         ctypes.CDLL(None).malloc_trim(0)

@@ -114,7 +114,7 @@ def answer_routed(routed: Routed, call: Call[Answer], *, shadow: Shadow) -> Answ
     recorder = routed.recorder
     if recorder is None or routed.arm is None:
         return answer
-    if outcome == "answered" and not answer.items:
+    if outcome == "answered" and not answer.rows:
         outcome = "empty"
     # Unseen, the challenger works at a lower priority: what it takes is comparable in CPU-seconds alone.
     seconds = time.perf_counter() - started if routed.shadow is None else time.thread_time() - started_cpu
@@ -135,7 +135,7 @@ def count_of_batch(routed: Routed, answer: Any) -> None:
     """Count one list of a batch in its arm. Nobody answers a batch unseen, so in shadow there is nothing to count."""
     if routed.recorder is None or routed.arm is None or routed.shadow is not None:
         return
-    outcome = "answered" if answer.items else "empty"
+    outcome = "answered" if answer.rows else "empty"
     if routed.is_refused or CHALLENGER in answer.degraded:
         outcome = "error"
     routed.recorder.answered(
@@ -162,7 +162,7 @@ def _answer_or_stand_in(routed: Routed, stand_in: Recommender, call: Call[Answer
             logger.warning("The challenger raised %s, and the champion stands in.", type(error).__name__)
     answer = call(stand_in, (CHALLENGER,))
     # Where the champion has nothing either (a filter that leaves no item), nothing was missed.
-    return (own, "answered") if own is not None and not answer.items else (answer, outcome)
+    return (own, "answered") if own is not None and not answer.rows else (answer, outcome)
 
 
 class Shadow:
@@ -220,7 +220,7 @@ class Shadow:
             logger.warning("The challenger, answering unseen, raised %s.", type(error).__name__)
             outcome = "error"
         else:
-            outcome = "answered" if answer.items or not shown else "empty"
+            outcome = "answered" if answer.rows or not shown else "empty"
             is_fallback = _is_fallback(answer)
             recorder.shadowed(routed.step, overlap(shown, _ids(answer)))
         recorder.answered(

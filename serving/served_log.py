@@ -12,13 +12,14 @@ pseudonyms. A thread of its own writes; when it cannot keep up, lists are left o
 
 from __future__ import annotations
 
-import json
 import logging
 import queue
 import threading
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, NamedTuple
+
+from pydantic_core import to_json
 
 from components.core.store import Store
 from serving import metrics
@@ -106,7 +107,7 @@ class ServedLog:
         waiting = list(self._taken())
         by_day: dict[str, list[bytes]] = {}
         for one in waiting:
-            by_day.setdefault(one.at.date().isoformat(), []).append(json.dumps(one.record()).encode())
+            by_day.setdefault(one.at.date().isoformat(), []).append(to_json(one.record()))
         for day, lines in by_day.items():
             try:
                 self._lines.append(lines, day=day)

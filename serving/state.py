@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,6 +97,12 @@ class ServiceState:
         if routes is None or routes.current is not current:  # a bundle given to the state by hand, or a swap just now
             return Routed(current)
         return routes.route(user_id)
+
+    def route_many(self, user_ids: Sequence[str]) -> list[Routed]:
+        """As `route`, of each user."""
+        if self._follower.rollout is None:  # a look that comes between sends somebody to the bundle of before or after
+            return [self.route(None)] * len(user_ids)
+        return [self.route(user_id) for user_id in user_ids]
 
     def answer(self, user_id: str | None, call: Call[Answer]) -> Answer:
         """Answer a request by whom the rollout says, and count it there: `call(recommender, degraded)` -> an answer

@@ -177,7 +177,7 @@ def test_each_list_of_a_batch_counts_in_its_arm_but_not_in_how_long_requests_tak
         arm = "challenger" if user == KNOWN else "control"
         return Routed(state.current, arm, cluster=3, step="canary-10", recorder=recorder)
 
-    monkeypatch.setattr(state, "route", route)
+    monkeypatch.setattr(state, "route_many", lambda users: [route(user) for user in users])
     assert worker.post("/recommend/batch", json={"user_ids": ["a", KNOWN, "b"]}).status_code == 200
     recorder.flush(at_once=True)
     step = read_observations(store, "r1").step("canary-10")
@@ -197,7 +197,8 @@ def test_a_challenger_that_breaks_costs_a_batch_nothing(worker: TestClient, monk
 
     state = worker.app.state.service  # type: ignore[attr-defined]
     broken = Broken(state.current)
-    monkeypatch.setattr(state, "route", lambda user: Routed(broken if user == KNOWN else state.current))
+    routed = {user: Routed(broken if user == KNOWN else state.current) for user in ("a", KNOWN, "b")}
+    monkeypatch.setattr(state, "route_many", lambda users: [routed[user] for user in users])
     before = counted(worker, 'basketweave_fallbacks_total{reason="challenger"}')
     lists = worker.post("/recommend/batch", json={"user_ids": ["a", KNOWN, "b"], "k": 2}).json()["lists"]
     assert [one["source"] for one in lists] == ["popularity", "online_store", "popularity"]

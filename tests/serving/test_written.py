@@ -6,7 +6,7 @@ import numpy as np
 from fastapi.testclient import TestClient
 
 from components.model.explain import Reasons
-from serving.known import Known
+from serving.known import Facts
 from serving.lists import Ranked
 from serving.schemas import BatchAnswer, Item, RecommendAnswer, RecommendedItem
 from serving.written import Writer, batch_json
@@ -19,9 +19,9 @@ ITEMS = [
 SCORES = np.array([12.5, 1 / 3, -0.0], np.float32).tolist()
 
 
-def known(**others: object) -> Known:
+def facts(**others: object) -> Facts:
     given = {"source": "both", "feature_age_seconds": 86400.5, "fresh_events": 3, "unknown_items": ['x"y', "ü"]}
-    return Known(items=[], weights=[], ages_days=[], statistics={}, **{**given, **others})  # type: ignore[arg-type]
+    return Facts(**{**given, **others})  # type: ignore[arg-type]
 
 
 WHY = Reasons(
@@ -32,7 +32,7 @@ WHY = Reasons(
 )
 
 
-def by_model(known: Known, ranked: Ranked, degraded: list[str], why: Reasons | None = None) -> RecommendAnswer:
+def by_model(facts: Facts, ranked: Ranked, degraded: list[str], why: Reasons | None = None) -> RecommendAnswer:
     reasons: list[list[str]] = [[] for _ in ranked.items]
     shares: list[dict[str, float]] = [{} for _ in ranked.items]
     if why is not None:
@@ -51,23 +51,23 @@ def by_model(known: Known, ranked: Ranked, degraded: list[str], why: Reasons | N
             for item, score, why_listed, parts in rows
         ],
         bundle="b" * 64,
-        source=known.source,
+        source=facts.source,
         propensity=ranked.propensity,
-        fresh_events=known.fresh_events,
-        feature_age_seconds=known.feature_age_seconds,
-        unknown_items=known.unknown_items,
+        fresh_events=facts.fresh_events,
+        feature_age_seconds=facts.feature_age_seconds,
+        unknown_items=facts.unknown_items,
         degraded=degraded,
     )
 
 
 def test_an_answer_is_written_as_its_model_writes_it() -> None:
     writer = Writer([item.item_id for item in ITEMS], ITEMS.__getitem__, bundle="b" * 64)
-    stranger = known(source="popularity", feature_age_seconds=None, fresh_events=0, unknown_items=[])
+    stranger = facts(source="popularity", feature_age_seconds=None, fresh_events=0, unknown_items=[])
     cases = [
-        (known(), Ranked([2, 0, 1], SCORES), ["online_store", "challenger"]),
+        (facts(), Ranked([2, 0, 1], SCORES), ["online_store", "challenger"]),
         (stranger, Ranked([0, 1], SCORES[1:], 0.25), []),
         (stranger, Ranked([], []), []),
-        (known(), Ranked([0, 1], SCORES[1:]), [], WHY),
+        (facts(), Ranked([0, 1], SCORES[1:]), [], WHY),
     ]
     models = [by_model(*case) for case in cases]
     answers = [writer.written(*case[:2], "0f" * 16, *case[2:]) for case in cases]
