@@ -8,7 +8,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,11 +86,11 @@ class Bench:
             **{f"{name}, bytes an answer": size for name, size in sizes.items()},
         }
 
-    def layers(self) -> Figures:
-        users = self.users_file(self.built)
+    def layers(self, *, users: int = USERS, options: Sequence[str] = ()) -> Figures:
+        file, folder = self.users_file(self.built, count=users), self.built.folder
         with _environment(self.environment(self.built)):
             done = run_contestant(
-                ["-m", "benchmarks.serving.layers", "--users", str(users), "--bundle", str(self.built.folder)],
+                ["-m", "benchmarks.serving.layers", "--users", str(file), "--bundle", str(folder), *options],
                 threads=1,
             )
         return dict(done.answer)
@@ -146,23 +146,30 @@ class Bench:
     def batch(self) -> Figures:
         known = list(json.loads(self.users_file(self.built, count=1000).read_text()))
         body = json.dumps({"user_ids": known, "k": K}).encode()
+        single, a_user, walls = 0.0, 0.0, []
         with self.service() as server:
-            single, _ = self.cpu_a_request(server, self.built)
-            singles = one_by_one(server.port, self.bodies(self.built), count=WARM_UP)
             one_by_one(server.port, [body], count=1, path="/recommend/batch")
-            before = server.cpu_seconds()
-            load = one_by_one(server.port, [body], count=3, path="/recommend/batch")
-            a_user = (server.cpu_seconds() - before) / 3 / len(known) * 1000
-        if load.failed:
-            raise RuntimeError(f"A batch failed: {load.statuses}.")
+            one_by_one(server.port, self.bodies(self.built), count=WARM_UP)
+            # By turns: what else the machine does in the meantime falls on both alike.
+            for _ in range(TURNS):
+                single += self.cpu_a_request(server, self.built, warm_up=0, turns=TURNS)[0] / TURNS
+                singles = one_by_one(server.port, self.bodies(self.built), count=WARM_UP // TURNS)
+                before = server.cpu_seconds()
+                load = one_by_one(server.port, [body], count=1, path="/recommend/batch")
+                a_user += (server.cpu_seconds() - before) / TURNS / len(known) * 1000
+                if load.failed:
+                    raise RuntimeError(f"A batch failed: {load.statuses}.")
+                walls.append((singles.percentile(50), load.percentile(50) / len(known)))
+        wall, wall_a_user = np.median(walls, axis=0).tolist()
         return {
             "users": len(known),
             "single request, ms": single,
             "in a batch, ms a user": a_user,
             "ratio": single / a_user,
-            "single request, wall ms": singles.percentile(50),
-            "in a batch, wall ms a user": load.percentile(50) / len(known),
-            "ratio of wall": singles.percentile(50) * len(known) / load.percentile(50),
+            "single request, wall ms": wall,
+            "in a batch, wall ms a user": wall_a_user,
+            "ratio of wall": wall / wall_a_user,
+            **{f"layer {layer}": ms for layer, ms in self.layers(users=len(known), options=["--batch"]).items()},
         }
 
     def swap(self) -> Figures:

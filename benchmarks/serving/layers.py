@@ -1,9 +1,9 @@
-"""Where the CPU time of one recommendation goes, layer by layer, in a process of its own.
+"""Where the CPU time of one recommendation goes, or of one in a batch, layer by layer, in a process of its own.
 
-    python -m benchmarks.serving.layers --users FILE.json --bundle FOLDER      # settings from the environment
+    python -m benchmarks.serving.layers --users FILE.json --bundle FOLDER [--batch]   # settings from the environment
 
 Each layer is run alone, for the same users, in the order in which a request passes it. Prints one JSON object:
-milliseconds of CPU a request.
+milliseconds of CPU a request, or a user of a batch.
 """
 
 from __future__ import annotations
@@ -25,13 +25,17 @@ import torch
 from components.core.settings import load_settings
 from components.model.bundle import Bundle
 from components.model.explain import explain_listed
+from components.model.retrieval_batch import BatchRetrieval
 from serving.app import create_app
-from serving.known import ItemRows, histories_of, know, statistics_of
+from serving.item_rows import ItemRows
+from serving.known import histories_of, know, statistics_of
+from serving.known_many import know_many
 from serving.lists import Ranked
 from serving.online import FeastReader
-from serving.recommend import Recommender, new_list_id
-from serving.schemas import RecommendRequest
+from serving.recommend import Recommender, new_list_id, new_list_ids
+from serving.schemas import BatchRequest, RecommendRequest
 from serving.state import ServiceState, service_clock
+from serving.written import batch_json
 
 ROUNDS = 3
 
@@ -40,14 +44,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--users", type=Path, required=True)
     parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--batch", action="store_true", help="all users in one request")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    users: list[str] = list(json.loads(given.users.read_text()))[:150]
+    users: list[str] = list(json.loads(given.users.read_text()))
     settings = load_settings()
     settings = settings.model_copy(update={"serve": settings.serve.model_copy(update={"bundle": str(given.bundle)})})
     bundle = Bundle.load(given.bundle)
     recommender = Recommender(bundle, clock=service_clock(settings, bundle), max_k=100, max_history=1000)
-    print(json.dumps(asyncio.run(measure(settings, recommender, users))))
+    print(
+        json.dumps(
+            measure_batch(settings, recommender, users)
+            if given.batch
+            else asyncio.run(measure(settings, recommender, users[:150]))
+        )
+    )
 
 
 async def measure(settings: Any, recommender: Recommender, users: list[str]) -> dict[str, float]:
@@ -101,7 +112,7 @@ async def measure(settings: Any, recommender: Recommender, users: list[str]) -> 
         "score: user vector": alone(lambda at: retrieval.user_vectors(histories[at], statistics[at])),
         "score: terms and list": alone(ranked),
         "reasons": alone(reasons),
-        "answer: JSON": alone(lambda at: recommender.writer.written(known[at], lists[at], list_id, (), why[at])),
+        "answer: JSON": alone(lambda at: recommender.writer.written(known[at].facts, lists[at], list_id, (), why[at])),
         "all of these, recommend()": alone(lambda at: recommender.recommend(requests[at], online[at])),
     }
 
@@ -111,6 +122,47 @@ async def measure(settings: Any, recommender: Recommender, users: list[str]) -> 
     layers["the app, without a server"] = await _through_app(app, bodies)
     app.state.behaviour.stop()
     return layers
+
+
+def measure_batch(settings: Any, recommender: Recommender, users: list[str]) -> dict[str, float]:
+    """Figures of one user."""
+    bundle, retrieval, nothing_new = recommender.bundle, recommender.retrieval, [()] * len(users)
+    now, rows = recommender.clock(), ItemRows(bundle.items.index)
+    names = bundle.statistics_names
+    reader = FeastReader(settings)
+    body = json.dumps({"user_ids": users, "k": 10}).encode()
+    request = BatchRequest.model_validate_json(body)
+
+    def known(online: Any) -> Any:
+        return know_many(online, nothing_new, rows=rows, now=now, max_history=1000, statistics=names)
+
+    online = reader.read_many(users, now=now)
+    histories, statistics_BF, facts = known(online)
+    vectors = retrieval.user_vectors(histories, statistics_BF)
+    batch = BatchRetrieval(retrieval.tables)
+    lists = list(batch.lists(histories, vectors, k=10))
+    if None in lists:
+        raise RuntimeError("Some users are ranked alone: this is not what a batch costs.")
+
+    def written() -> str:
+        writer, listed = recommender.writer, zip(facts, lists, new_list_ids(len(users)), strict=True)
+        return batch_json([writer.written(one, Ranked(*found), list_id, ()) for one, found, list_id in listed])
+
+    def alone(call: Callable[[], Any]) -> float:
+        return _milliseconds(lambda _: call(), 3) / len(users)
+
+    return {
+        "request: pydantic": alone(lambda: BatchRequest.model_validate_json(body)),
+        "online read": alone(lambda: reader.read_many(users, now=now)),
+        "histories": alone(lambda: known(online)),
+        "score: user vectors": alone(lambda: retrieval.user_vectors(histories, statistics_BF)),
+        "score: sums over histories": alone(lambda: sum(1 for _ in batch.blocks(histories, vectors))),
+        "score: these, and lists": alone(lambda: list(batch.lists(histories, vectors, k=10))),
+        "answers: JSON": alone(written),
+        "all of these, recommend_many()": alone(
+            lambda: recommender.recommend_many(request, reader.read_many(users, now=now), fresh=nothing_new)
+        ),
+    }
 
 
 async def _through_app(app: Any, bodies: list[bytes]) -> float:
