@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ import pyarrow as pa
 from google.protobuf.message import DecodeError
 
 from components.core.errors import FeatureStoreError
+from components.core.lazy import LazySequence
 from components.core.schemas import USER_HISTORY, USER_STATISTICS
 from feature_repo.online_rows import Answer, Fields, decode
 from feature_repo.stored_values import (
@@ -101,7 +102,7 @@ class UserColumns(NamedTuple):
     """By SCALAR_STATISTICS; nan where a user has no such figure."""
 
 
-class StoredUsers(Sequence[UserFeatures | None]):
+class StoredUsers(LazySequence[UserFeatures | None]):
     """Answers in the order asked: features, or None for a user that the store does not know."""
 
     def __init__(
@@ -113,13 +114,7 @@ class StoredUsers(Sequence[UserFeatures | None]):
     def __len__(self) -> int:
         return len(self._answers)
 
-    @overload
-    def __getitem__(self, at: int) -> UserFeatures | None: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[UserFeatures | None]: ...
-    def __getitem__(self, at: int | slice) -> UserFeatures | list[UserFeatures | None] | None:
-        if isinstance(at, slice):
-            return [self[place] for place in range(*at.indices(len(self)))]
+    def make(self, at: int) -> UserFeatures | None:
         with _decoding():
             return self._features(at)
 

@@ -40,11 +40,6 @@ class StoredStrings(Sequence[str]):
         self._value, self._decode = value, decode
         self._decoded: list[str] | None = None
 
-    @property
-    def records(self) -> bytes | None:
-        """The records, one after the other; None where the value is laid out otherwise."""
-        return records_of(self._value)
-
     def _strings(self) -> list[str]:
         if self._decoded is None:
             self._decoded = self._decode(self._value) or []
@@ -113,12 +108,6 @@ def stored_numbers(values: Sequence[bytes | None], decode: Decode) -> npt.NDArra
         return doubles["value"].astype(np.float64)
     # None is nan to numpy.
     return np.array([None if value is None else stored_number(value, decode) for value in values], np.float64)
-
-
-def record(text: str) -> bytes:
-    """A string as a record."""
-    raw = text.encode()
-    return RECORD_TAG + _varint(len(raw)) + raw
 
 
 def record_offsets(records: bytes) -> Offsets | None:

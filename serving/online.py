@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple, Protocol, overload
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from components.core.errors import FeatureStoreError
+from components.core.lazy import LazySequence
 from components.core.settings import Settings
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class FeastReader:
             return OnlineUsers(self._features.read_many(user_ids, now=now), now=now)
 
 
-class OnlineUsers(Sequence[OnlineUser | None]):
+class OnlineUsers(LazySequence[OnlineUser | None]):
     """Users as the store answers them: most of them as columns, and each by itself where somebody looks."""
 
     def __init__(self, stored: StoredUsers, *, now: datetime) -> None:
@@ -85,13 +86,7 @@ class OnlineUsers(Sequence[OnlineUser | None]):
     def __len__(self) -> int:
         return len(self._stored)
 
-    @overload
-    def __getitem__(self, at: int) -> OnlineUser | None: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[OnlineUser | None]: ...
-    def __getitem__(self, at: int | slice) -> OnlineUser | list[OnlineUser | None] | None:
-        if isinstance(at, slice):
-            return [self[place] for place in range(*at.indices(len(self)))]
+    def make(self, at: int) -> OnlineUser | None:
         return self._others[at] if at in self._others else _online_user(self._stored[at], self._now)
 
 

@@ -275,11 +275,11 @@ def _fields(items: ItemTable, index: int) -> dict[str, Any]:
 
 
 def new_list_id() -> str:
-    """128 random bits as 32 hex digits."""
-    return os.urandom(16).hex()
+    return new_list_ids(1)[0]
 
 
 def new_list_ids(count: int) -> list[str]:
+    """128 random bits as 32 hex digits, each."""
     digits = os.urandom(16 * count).hex()
     return [digits[start : start + 32] for start in range(0, 32 * count, 32)]
 

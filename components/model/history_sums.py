@@ -6,11 +6,8 @@ those of them whose rows hold anything.
 
 from __future__ import annotations
 
-import contextlib
-import mmap
 import warnings
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +17,6 @@ import torch
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Slots = npt.NDArray[np.int32]
-
-PAGE_BYTES = 2**21
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +37,14 @@ class HistorySums:
         holds_any_I = lengths_I > 0
         self._row_I: Slots = np.where(holds_any_I, np.cumsum(holds_any_I) - 1, -1).astype(np.int32)
         starts = np.concatenate([[0], np.cumsum(lengths_I[holds_any_I])]).astype(np.int32)
-        columns, values = _in_large_pages(columns_E.astype(np.int32)), _in_large_pages(values_E)
-        self._matrix = sp.csr_matrix((values, columns, starts), shape=(len(starts) - 1, num_columns), copy=False)
-        # MKL adds up in a dense row, at less than half the cost of scipy's sparse one; not every processor has it.
+        columns = columns_E.astype(np.int32)
+        self._matrix = sp.csr_matrix((values_E, columns, starts), shape=(len(starts) - 1, num_columns), copy=False)
+        # MKL adds up in a dense row, scipy in a sparse one. Not every processor has MKL.
         self._matrix_torch: torch.Tensor | None = None
         if torch.backends.mkl.is_available():  # type: ignore[no-untyped-call]
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")  # said once
-                self._matrix_torch = _as_torch(starts, columns, values, num_columns=num_columns)
+                self._matrix_torch = _as_torch(starts, columns, values_E, num_columns=num_columns)
 
     @property
     def num_columns(self) -> int:
@@ -88,17 +83,3 @@ def _as_torch(starts: Slots, columns: Slots, values: Floats, *, num_columns: int
     """With the small indices that MKL takes."""
     indptr, indices, data = torch.from_numpy(starts), torch.from_numpy(columns), torch.from_numpy(values)
     return torch.sparse_csr_tensor(indptr, indices, data, size=(len(starts) - 1, num_columns), check_invariants=False)
-
-
-def _in_large_pages(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """A copy in pages of 2 MB, where the system has them: of rows that are fetched from all over, many a one is on a
-    page of 4 kB whose address has to be looked up."""
-    memory = mmap.mmap(-1, array.nbytes + PAGE_BYTES)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with contextlib.suppress(OSError):  # a kernel without them
-            memory.madvise(mmap.MADV_HUGEPAGE)
-    bytes_ = np.frombuffer(memory, np.uint8)
-    start = -bytes_.ctypes.data % PAGE_BYTES
-    copied = bytes_[start : start + array.nbytes].view(array.dtype)
-    copied[:] = array
-    return copied

@@ -28,7 +28,7 @@ from torch import Tensor
 from components.model.histories import Histories
 from components.model.history_sums import Floats, Ints, Slots
 from components.model.ranking import NO_ITEM
-from components.model.retrieval_batch import BatchRetrieval
+from components.model.retrieval_batch import BatchRetrieval, List
 from components.model.retrieval_terms import NO_HITS, ROUNDING, Bools, Hits, TermTables, UserTerms
 from components.model.rules import NO_LIST_RULES, ListRules
 from components.model.score import Scorer
@@ -156,10 +156,10 @@ class Retrieval:
         include_seen: bool,
         allowed: npt.NDArray[np.bool_] | None,
         rules: ListRules,
-    ) -> list[tuple[list[int], list[float]]]:
+    ) -> list[List]:
         """Items and scores of `rank_known`'s list for each of B users, far cheaper where the same holds for most of a
         batch: no rules, new items only. Who needs more, or a longer look than a batch takes, is ranked alone."""
-        found: Iterable[tuple[list[int], list[float]] | None] = [None] * len(histories)
+        found: Iterable[List | None] = [None] * len(histories)
         if not rules and not include_seen:
             found = self._batch.lists(
                 histories, users_BD, k=min(k, self.num_items), allowed=allowed, run_limit=self.run_limit

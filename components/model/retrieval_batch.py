@@ -93,7 +93,7 @@ class BatchRetrieval:
         is_column_P[:_POPULAR] = True
         self._places_W: Ints = np.flatnonzero(is_column_P)
         self._items_W: Ints = tables.order_P[self._places_W]
-        self._static_W: Floats = tables.static_P[self._places_W]
+        static_W = tables.static_P[self._places_W]
         # -1: no column.
         column_P = np.where(is_column_P, np.cumsum(is_column_P) - 1, -1).astype(np.int32)
         self._column_I: Slots = column_P[tables.place_I]
@@ -106,12 +106,12 @@ class BatchRetrieval:
         self._attributes: Ints = np.argsort(-tastes.weight_A, kind="stable")  # in the order in which they are looked up
         self._value_AW = [tastes.value_PA[self._places_W, attribute] for attribute in self._attributes]
         self._weight = float(tables.filter_weight)
-        self._greatest = float(self._static_W.max(initial=0.0))
-        spread = self._greatest - float(self._static_W.min(initial=0.0))
+        self._greatest = float(static_W.max(initial=0.0))
+        spread = self._greatest - float(static_W.min(initial=0.0))
         self.is_able: bool = self._weight > 0 and spread <= _MOST_EXPONENT * self._weight
         """Whether q orders the columns; else every list is None."""
         if self.is_able:
-            rise_W = np.exp((self._static_W.astype(np.float64) - self._greatest) / self._weight)
+            rise_W = np.exp((static_W.astype(np.float64) - self._greatest) / self._weight)
             self._rise_W: Floats = rise_W.astype(np.float32)
 
     @property
@@ -201,7 +201,7 @@ class BatchRetrieval:
         kept = np.flatnonzero(total_C >= floor_B.take(found.user_C))
         user_C, total_C = found.user_C.take(kept), total_C.take(kept)
         items_C = self._items_W.take(found.column_C.take(kept))
-        order = _best_first(user_C, total_C, items_C)
+        order = np.lexsort((items_C, -total_C, user_C))
         items_C, total_C = items_C.take(order), total_C.take(order)
         ends_B = np.searchsorted(user_C, np.arange(block.num_users + 1))
         first_B, has_k_B = ends_B[:-1], np.diff(ends_B) >= k
@@ -285,13 +285,3 @@ def _kth(user_C: Ints, values_C: Floats, num_users: int, k: int) -> Floats:
     values_BC[user_C, np.arange(len(user_C)) - (np.cumsum(counts_B) - counts_B)[user_C]] = values_C
     kth_B: Floats = np.partition(values_BC, width - k, axis=1)[:, width - k]
     return kth_B
-
-
-def _best_first(user_C: Ints, total_C: Floats, items_C: Ints) -> Ints:
-    """The order by user, by falling score and by item."""
-    # The bits of floats rise as they do, but for negative ones. Adding 0 makes one of the two zeros.
-    bits_C = (total_C + np.float32(0)).view(np.int32).astype(np.int64)
-    bits_C ^= (bits_C >> 31) & 0x7FFFFFFF
-    key_C = (user_C << 32) - bits_C
-    order: Ints = np.lexsort((items_C, key_C))
-    return order

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from feature_repo.online_rows import _VALUE, decode
-from feature_repo.stored_values import StoredStrings, record, record_offsets, stored_floats, stored_number
+from feature_repo.stored_values import StoredStrings, record_offsets, records_of, stored_floats, stored_number
 
 LISTS = [
     [],
@@ -32,12 +32,16 @@ def stored(kind: str, values: list) -> bytes:
     return message.SerializeToString()
 
 
+def record(text: str) -> bytes:
+    return _VALUE(string_list_val={"val": [text]}).string_list_val.SerializeToString()
+
+
 @pytest.mark.parametrize("texts", LISTS)
 def test_strings_are_protobufs_own(texts: list[str]) -> None:
     found = StoredStrings(stored("string_list_val", texts), decode)
     assert found == texts
     assert (len(found), list(found), found[:2]) == (len(texts), texts, texts[:2])
-    assert found.records == b"".join(record(text) for text in texts)
+    assert records_of(stored("string_list_val", texts)) == b"".join(record(text) for text in texts)
 
 
 @pytest.mark.parametrize("texts", LISTS)
@@ -69,7 +73,7 @@ def test_what_is_laid_out_otherwise_is_left_to_protobuf() -> None:
     doubles = stored("double_list_val", [0.5, 2.0])
     assert stored_floats(doubles, decode).tolist() == [0.5, 2.0]
     assert StoredStrings(b"", decode) == []
-    assert StoredStrings(b"", decode).records is None
+    assert records_of(b"") is None
     assert stored_floats(b"", decode).tolist() == []
 
 

@@ -11,7 +11,7 @@ import torch
 from components.core.errors import FeatureStoreError
 from feature_repo.online_rows import _VALUE, Fields
 from feature_repo.stored_users import SCALAR_STATISTICS, SERVED, StoredUsers
-from feature_repo.stored_values import record, record_offsets
+from feature_repo.stored_values import record_offsets
 from serving import item_rows, known, known_many
 from serving.fresh import FreshEvent
 from serving.item_rows import ItemRows
@@ -130,7 +130,17 @@ def assert_known_alike(found: list[Known], expected: list[Known]) -> None:
         assert (*one.facts[:3], list(one.facts.unknown_items)) == (*other.facts[:3], list(other.facts.unknown_items))
 
 
-@pytest.mark.parametrize("answers", [ANSWERS, ANSWERS[:2], [None, ANSWERS[8]], ANSWERS[4:8]])
+@pytest.mark.parametrize(
+    "answers",
+    [
+        ANSWERS,
+        [*ANSWERS, stored(["line\nbreak", "i1"], [0.25, 1.0])],
+        [None, ANSWERS[8]],
+        ANSWERS[4:8],
+        ANSWERS[:2],
+        [None],
+    ],
+)
 @pytest.mark.parametrize("max_history", [1, 6])
 def test_users_are_known_together_as_each_alone(answers, max_history: int):
     fresh = [(FreshEvent("e", "i4", 0.2, NOW.timestamp()),) if at == 1 else () for at in range(len(answers))]
@@ -178,7 +188,7 @@ def test_stored_ids_are_found_as_texts_are(are_alike, monkeypatch):
     if are_alike:
         monkeypatch.setattr(item_rows, "text_hashes", lambda joined, starts, lengths: lengths.astype(np.uint64))
     ids = [*ODD_IDS, *INDEX, "gone", "a" * 10, "é", "a\0\0\0", *(f"{n:08d}" for n in range(500)), *ODD_IDS]
-    records = b"".join(map(record, ids))
+    records = b"".join(_VALUE(string_list_val={"val": [one]}).string_list_val.SerializeToString() for one in ids)
     for index in ({**INDEX, **{item_id: 11 + row for row, item_id in enumerate(ODD_IDS)}, "y" * 300: 99}, {}):
         rows = ItemRows(index).of_records(records, record_offsets(records))
         assert rows.tolist() == [index.get(item_id, -1) for item_id in ids]
