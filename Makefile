@@ -78,4 +78,4 @@ lock: ## write locks/*.txt anew (needs uv; UPGRADE=1 takes the newest)
 	@locks/lock.sh $(if $(UPGRADE),--upgrade)
 
 clean: stop ## delete .venv and all that runs left; the next make starts afresh
-	rm -rf .venv .basketweave .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build
+	rm -rf .venv components/model/*.so .basketweave .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build

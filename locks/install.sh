@@ -17,9 +17,17 @@ stop() {
 }
 
 [ -f "$lock" ] || stop "TORCH=$torch is not known. Use TORCH=cpu or TORCH=cuda."
+# What is in C is compiled with the package, and here where its source has changed since. It can be done without.
+compile() {
+    [ ! -x "$venv/bin/python" ] || "$venv/bin/python" components/model/compiled.py --compiler "${CC:-cc}" >/dev/null || true
+}
+
 wanted="$torch $(sha256sum "$lock" | cut -d' ' -f1)"
 have="$(cat "$stamp" 2>/dev/null || true)"
-[ "$have" != "$wanted" ] || exit 0
+if [ "$have" = "$wanted" ]; then
+    compile
+    exit 0
+fi
 
 uv=""
 if [ -z "${NO_UV:-}" ]; then uv="$(command -v uv || true)"; fi
@@ -69,5 +77,6 @@ env -u PYTHONDONTWRITEBYTECODE DGLBACKEND=pytorch MLFLOW_DISABLE_TELEMETRY=true 
 rm -rf "$venv/airflow-unused"
 build="$("$venv/bin/python" -c 'import torch; print("cuda" if torch.version.cuda else "cpu")')"
 [ "$build" = "$torch" ] || stop "This environment's torch is a $build build, TORCH=$torch was asked for. Give the folder of its wheel in PIP_FIND_LINKS, or run: make TORCH=$build"
+compile
 echo "$wanted" >"$stamp"
 echo "Built $venv in $((SECONDS - started)) s." >&2

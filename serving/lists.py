@@ -9,6 +9,7 @@ import difflib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from components.model.bundle import Bundle
 from components.model.retrieval import Ranked as Retrieved
+from components.model.retrieval_terms import shown
 from components.model.rules import NO_LIST_RULES, ListRules
 from serving.errors import RequestError
 from serving.schemas import ListConditions
@@ -26,8 +28,7 @@ POOL_A_PLACE = 5
 SMALLEST_POOL = 50
 
 
-@dataclass(frozen=True)
-class Ranked:
+class Ranked(NamedTuple):
     """One list."""
 
     items: list[int]  # indices in the bundle, best first
@@ -127,7 +128,7 @@ def rank(
     k = min(request.k, num_items)
     if not request.diversity and not exploration.share:
         found = best(k, bundle.rules)
-        return Ranked(found.items.tolist(), found.scores.tolist()), found
+        return Ranked(found.items.tolist(), shown(found.scores)), found
     width = max(POOL_A_PLACE * k, SMALLEST_POOL)
     while True:
         found = best(min(width, num_items), NO_LIST_RULES)
@@ -140,7 +141,7 @@ def rank(
     if exploration.share:
         places, propensity = explored(places, pool_C, values_C, bundle.rules, exploration=exploration, seed=seed)
     found = found.only(places)
-    return Ranked(found.items.tolist(), found.scores.tolist(), propensity), found
+    return Ranked(found.items.tolist(), shown(found.scores), propensity), found
 
 
 def diverse(

@@ -31,7 +31,8 @@ def random_scorer(seed: int, *, num_items: int = 3000, flat: bool = False) -> Sc
     user_vector = UserVector(num_items=num_items, dim=DIM, num_statistics=2, half_life_days=30)
     user_vector.start(generator)
     torch.nn.init.normal_(user_vector.readout[2].weight, std=0.2, generator=generator)
-    walk = sp.random(num_items, num_items, density=8 / num_items, random_state=rng, dtype=np.float32, format="csr")
+    density = min(8 / num_items, 1.0)
+    walk = sp.random(num_items, num_items, density=density, random_state=rng, dtype=np.float32, format="csr")
     history_ID, target_ID = torch.randn(2, num_items, DIM, generator=generator)
     terms = {
         "similarity": 0.4,

@@ -156,8 +156,7 @@ def measure_batch(settings: Any, recommender: Recommender, users: list[str]) -> 
         "online read": alone(lambda: reader.read_many(users, now=now)),
         "histories": alone(lambda: known(online)),
         "score: user vectors": alone(lambda: retrieval.user_vectors(histories, statistics_BF)),
-        "score: sums over histories": alone(lambda: sum(1 for _ in batch.blocks(histories, vectors))),
-        "score: these, and lists": alone(lambda: list(batch.lists(histories, vectors, k=10))),
+        "score: lists": alone(lambda: list(batch.lists(histories, vectors, k=10))),
         "answers: JSON": alone(written),
         "all of these, recommend_many()": alone(
             lambda: recommender.recommend_many(request, reader.read_many(users, now=now), fresh=nothing_new)

@@ -26,12 +26,12 @@ import torch
 from torch import Tensor
 
 from components.model.histories import Histories
-from components.model.history_sums import Floats, Ints, Slots
 from components.model.ranking import NO_ITEM
 from components.model.retrieval_batch import BatchRetrieval, List
-from components.model.retrieval_terms import NO_HITS, ROUNDING, Bools, Hits, TermTables, UserTerms
+from components.model.retrieval_terms import NO_HITS, ROUNDING, Bools, Hits, TermTables, UserTerms, shown
 from components.model.rules import NO_LIST_RULES, ListRules
 from components.model.score import Scorer
+from components.model.tastes import Floats, Ints, Slots
 
 EXACT_ITEMS = 100_000
 """Up to as many items, no limit is taken."""
@@ -176,7 +176,7 @@ class Retrieval:
                     rules=rules,
                     with_reasons=False,
                 )
-                one = alone.items.tolist(), alone.scores.tolist()
+                one = alone.items.tolist(), shown(alone.scores)
             lists.append(one)
         return lists
 

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from components.model.histories import Histories
-from components.model.history_sums import Floats, Ints, Slots
 from components.model.score import REPEAT, SIMILARITY, Scorer
-from components.model.tastes import Tastes
+from components.model.tastes import Floats, Ints, Slots, Tastes
 from components.model.terms import FILTER_FLOOR, REPEAT_FLOOR, REPEAT_HALF_LIFE_DAYS
 
 FILTER = "filter"
@@ -31,6 +31,12 @@ ROUNDING = 1e-4
 """Room for it in a bound, relative to the score: scores are float32 sums of a handful of terms."""
 
 Bools = npt.NDArray[np.bool_]
+
+
+def shown(scores: Floats) -> list[Any]:
+    """Scores as they are given out. More than six digits of a float32 say nothing, and take twice as long to write."""
+    digits: list[Any] = np.round(scores.astype(np.float64), 6).tolist()
+    return digits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +168,7 @@ class TermTables:
     def reach(self, user: UserTerms) -> tuple[float, float]:
         """The most that the similarity can add to an item's score, and the affinities."""
         similarity = float(np.linalg.norm(user.user_D)) * self.longest_target
-        return similarity, float(self.tastes.reach(user.lift_V[None]).sum())
+        return similarity, self.tastes.reach(user.lift_V)
 
     def run_above(self, static: float) -> int:
         """How many places hold at least so much for everybody."""

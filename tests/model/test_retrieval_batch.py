@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
+import needs
 import numpy as np
 import pytest
+import random_score
 import torch
 from random_score import NO_STATISTICS, random_history, random_scorer
 
 from components.model import retrieval_batch
+from components.model.compiled import library, library_path
 from components.model.histories import Histories
 from components.model.retrieval import Retrieval
+from components.model.retrieval_batch import BatchRetrieval
+from components.model.retrieval_terms import TermTables
 from components.model.rules import NO_LIST_RULES, ListRules
 
+pytestmark = pytest.mark.skipif(
+    library("retrieval_batch") is None, reason=f"{library_path('retrieval_batch').name} is not built: see compiled.py"
+)
 LENGTHS = [0, 1, 3, 40, 40, 41, 200, 400, 0, 12]
 
 
-def many(seed: int, lengths=LENGTHS) -> Histories:
-    alone = [random_history(100 * seed + at, length=length) for at, length in enumerate(lengths)]
+def many(seed: int, lengths=LENGTHS, *, num_items=3000) -> Histories:
+    alone = [random_history(100 * seed + at, length=length, num_items=num_items) for at, length in enumerate(lengths)]
     parts = ("items", "weights", "ages_days")
     return Histories.from_lists(*([getattr(one, part).tolist() for one in alone] for part in parts))
 
@@ -47,19 +60,71 @@ def assert_same(found, one_by_one) -> None:
         assert scores == pytest.approx(alone.scores.tolist(), abs=1e-5)
 
 
-@pytest.mark.parametrize("by_mkl", [True, False])
-@pytest.mark.parametrize("users_a_block", [1, 4, 100])
-def test_a_batch_ranks_as_each_user_alone(monkeypatch, by_mkl: bool, users_a_block: int) -> None:
-    if by_mkl and not torch.backends.mkl.is_available():
-        pytest.skip("this processor has no MKL")
-    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: by_mkl)
-    monkeypatch.setattr(retrieval_batch, "_BLOCK_BYTES", users_a_block * 4 * 3000)
-    together = 0
+def test_a_batch_ranks_as_each_user_alone() -> None:
     for seed in range(4):
         found, one_by_one, alone = both(Retrieval(random_scorer(seed)), many(seed))
         assert_same(found, one_by_one)
-        together += len(found) - alone
-    assert together == 40
+        assert alone == 0
+
+
+@pytest.mark.parametrize("num_items", [1, 5, 31, 32, 33, 300, 1000])
+@pytest.mark.parametrize("dim", [1, 7, 16])
+def test_shops_and_vectors_of_any_size(monkeypatch, num_items: int, dim: int) -> None:
+    monkeypatch.setattr(random_score, "DIM", dim)
+    lengths = [0, 1, num_items // 2, num_items - 1, 0]
+    for k in (1, 10, num_items):
+        scorer = random_scorer(num_items, num_items=num_items)
+        found, one_by_one, alone = both(Retrieval(scorer), many(1, lengths, num_items=num_items), k=min(k, num_items))
+        assert_same(found, one_by_one)
+        if k == 1 and num_items < 1000:  # every item is a column
+            assert alone == (1 if num_items == 1 else 0)  # who knows all that there is
+
+
+def test_without_what_is_compiled_users_are_ranked_one_by_one(monkeypatch) -> None:
+    monkeypatch.setattr(retrieval_batch, "library", lambda name: None)
+    found, one_by_one, alone = both(Retrieval(random_scorer(1)), many(1))
+    assert_same(found, one_by_one)
+    assert alone == len(found)
+
+
+def test_what_would_be_looked_up_outside_the_bundle_is_refused_before() -> None:
+    scorer = random_scorer(1)
+    histories, vectors = many(1), np.zeros((len(LENGTHS), 16), np.float32)
+    for item in (-1, 3000):
+        items = histories.items.clone()
+        items[7] = item
+        outside = dataclasses.replace(histories, items=items)
+        with pytest.raises(IndexError, match="outside the bundle's 3000"):
+            list(BatchRetrieval(TermTables(scorer)).lists(outside, vectors, k=3))
+    rows = scorer.counted.filter_rows
+    for indptr in (rows.indptr + 1, rows.indptr.flip(0), torch.cat([rows.indptr[:-1], rows.indptr[-1:] + 1])):
+        scorer.counted.filter_rows = dataclasses.replace(rows, indptr=indptr)
+        tables = TermTables(random_scorer(1))
+        tables.scorer.counted.filter_rows = scorer.counted.filter_rows
+        with pytest.raises(ValueError, match="Build it anew"):
+            BatchRetrieval(tables)
+
+
+@pytest.mark.slow
+def test_c_touches_no_memory_but_what_it_is_given(tmp_path: Path) -> None:
+    """All of this file, by a library that looks after every access and every undefined operation."""
+    root = Path(__file__).parents[2]
+    shutil.copytree(root / "components", tmp_path / "components", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    sanitized = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    needs.program("cc", package="gcc")
+    compiler = "cc -g -fsanitize=address,undefined -fno-sanitize-recover=all"
+    compiled = [sys.executable, str(tmp_path / "components" / "model" / "compiled.py"), "--compiler", compiler]
+    subprocess.run(compiled, check=True)
+    asan = subprocess.run(["cc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-m", "not slow", "-s", __file__],
+        cwd=tmp_path,  # whose components are imported
+        env={**sanitized, "LD_PRELOAD": asan.stdout.strip(), "ASAN_OPTIONS": "detect_leaks=0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
 
 
 def test_users_whose_bound_reaches_further_are_ranked_alone() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 LOOK = """
 import json, pathlib, components, feature_repo.definitions, serving
 from components.core.hashing import code_sha256
+from components.model.compiled import library
 from components.orchestration.environment import dags_folder
 beside = pathlib.Path(components.__file__).parents[1]
 print(json.dumps({
@@ -26,6 +29,7 @@ print(json.dumps({
     "quality": (beside / "components" / "validate" / "quality.html").is_file(),
     "profiles": sorted(path.stem for path in (beside / "components" / "ingest" / "profiles").glob("*.toml")),
     "code": len(code_sha256(("components.core",))),
+    "compiled": library("retrieval_batch") is not None,
 }))
 """
 
@@ -34,12 +38,17 @@ print(json.dumps({
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from the checkout and unpacked into a folder of its own."""
     folder = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder / "dist")]
-    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
-    (wheel,) = (folder / "dist").glob("basketweave-*.whl")
+    wheel = build(ROOT, folder / "dist")
     # A wheel is a zip of what goes into site-packages.
     subprocess.run([sys.executable, "-m", "zipfile", "-e", str(wheel), str(folder / "site")], check=True)
     return folder / "site"
+
+
+def build(source: Path, folder: Path, **environment: str) -> Path:
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+    subprocess.run(command, cwd=source, env={**os.environ, **environment}, check=True, capture_output=True)
+    (wheel,) = folder.glob("basketweave-*.whl")
+    return wheel
 
 
 def run_outside(installed: Path, tmp_path: Path, *arguments: str) -> str:
@@ -58,6 +67,7 @@ def test_everything_is_found_outside_the_checkout(installed: Path, tmp_path: Pat
     assert Path(found["dags_folder"]).is_relative_to(installed)
     assert "recommender.py" in found["dags"]
     assert (found["chart"], found["page"], found["quality"], found["code"]) == (True, True, True, 64)
+    assert found["compiled"]
     assert {"complete_journey", "online_retail"} <= set(found["profiles"])
 
 
@@ -74,3 +84,15 @@ def test_the_wheel_holds_our_packages_alone(installed: Path) -> None:
         "feature_repo",
         "serving",
     }
+
+
+def test_without_a_compiler_there_is_a_wheel_for_every_machine(tmp_path: Path) -> None:
+    for name in ("pyproject.toml", "README.md", "hatch_build.py"):
+        shutil.copyfile(ROOT / name, tmp_path / name)
+    for name in ("charts", "components", "dags", "feature_repo", "serving"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    wheel = build(tmp_path, tmp_path / "dist", CC="no-such-compiler")
+    assert wheel.name.endswith("-py3-none-any.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "components/model/retrieval_batch.c" in names
+    assert not [name for name in names if name.endswith(".so")]
