@@ -31,7 +31,7 @@ test: venv ## the test suite
 	@.venv/bin/python -m pytest -m "not slow" $(SIDE_BY_SIDE)
 
 test-slow: venv ## the slow tests alone: real services, faults, a browser
-	@.venv/bin/python -m pytest -m slow
+	@.venv/bin/python -m pytest -m slow $(SIDE_BY_SIDE)
 
 test-all: test test-slow ## both
 
