@@ -11,8 +11,7 @@ are scored whole; the k-th best of them is a floor, which says how great a q has
 lift a column over it (the bound of retrieval.py). Of such columns the affinities are looked up, and the similarity
 where these leave them a chance.
 
-It is in C because numpy reads a user's row of columns anew for each of these steps, from memory by then (docs/serving.md
-has figures).
+It is in C because numpy reads a user's row of columns anew for each of these steps, from memory by then.
 
 Legend of shape suffixes: I items by index, P items by place (retrieval_terms.py), W columns by place, E entries of the
 columns' filter rows, A attributes that count, V the values of all, D dimensions, B users, N entries of their histories.
