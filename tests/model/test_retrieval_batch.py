@@ -204,3 +204,14 @@ def test_a_history_too_old_to_count_leads_nowhere() -> None:
     histories = many(5)
     old = dataclasses.replace(histories, ages_days=histories.ages_days + 4000)
     assert_same(*both(Retrieval(random_scorer(5)), old)[:2])
+
+
+def test_a_history_that_hardly_counts_hides_no_unpopular_item() -> None:
+    scorer = random_scorer(6, num_items=250)
+    terms = {"filter": 0.15, "popularity": 1.0, "similarity": 9.0}
+    scorer = scorer.with_weights(dataclasses.replace(scorer.weights, terms=terms))
+    histories = many(6, [0, 3, 40, 12], num_items=250)
+    old = dataclasses.replace(histories, ages_days=histories.ages_days + 1200)
+    found, one_by_one, alone = both(Retrieval(scorer), old)
+    assert_same(found, one_by_one)
+    assert alone == 3
