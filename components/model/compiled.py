@@ -25,7 +25,8 @@ from pathlib import Path
 logger = logging.getLogger(__name__)
 
 SOURCES = Path(__file__).parent
-# Sums stay in the order in which they are written: of finite numbers, as ours are, the rest changes no bit.
+# Not -ffast-math: sums stay in the order in which they are written. What is given up (errno, traps, NaN, the sign of
+# zeros) changes no bit of numbers that are finite, as ours are.
 _FLAGS = (
     "-std=c11",
     "-O3",
@@ -63,9 +64,7 @@ def _compile(name: str, compiler: str) -> Path:
         return library
     command = shlex.split(compiler)
     if shutil.which(command[0]) is None:
-        raise CompilerError(
-            f"There is no C compiler '{command[0]}'. Install one (Debian: apt-get install gcc libc6-dev)."
-        )
+        raise CompilerError(f"There is no C compiler '{command[0]}'. Install one ({_PACKAGES}).")
     # Renamed when whole: another process may be loading it, or building it too.
     with tempfile.TemporaryDirectory(dir=SOURCES, prefix=".compiling-") as folder:
         made = Path(folder, library.name)
