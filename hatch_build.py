@@ -10,7 +10,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
-class Compile(BuildHookInterface):  # type: ignore[type-arg]
+class Compile(BuildHookInterface):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         # By path: nothing of the package can be imported yet.
         compiled = runpy.run_path(str(Path(self.root, "components", "model", "compiled.py")))

@@ -86,12 +86,10 @@ class BatchRetrieval:
         self._items_W = tables.order_P[places_W]
         static_W = tables.static_P[places_W].astype(np.float64)
         weight, greatest = float(tables.filter_weight), float(static_W.max(initial=0.0))
-        self._library = library("retrieval_batch")
-        self.is_able: bool = self._library is not None and (
-            weight > 0 and greatest - float(static_W.min(initial=0.0)) <= _MOST_EXPONENT * weight
-        )
-        """Whether q can be had, and orders the columns; else every list is None."""
-        rise_W = np.exp((static_W - greatest) / weight) if self.is_able else np.zeros_like(static_W)
+        has_q = weight > 0 and greatest - float(static_W.min(initial=0.0)) <= _MOST_EXPONENT * weight
+        # Without it every list is None.
+        self._library = library("retrieval_batch") if has_q else None
+        rise_W = np.exp((static_W - greatest) / weight) if has_q else np.zeros_like(static_W)
         self._rise_W: Floats = rise_W.astype(np.float32)
         value_IA = np.empty_like(tastes.value_PA, dtype=np.int32)
         value_IA[tables.order_P] = tastes.value_PA
@@ -145,7 +143,7 @@ class BatchRetrieval:
             run_limit: as of `Retrieval`.
         """
         num_users, num_columns = len(histories), self._struct.num_columns
-        if self._library is None or not self.is_able or k > num_columns:
+        if self._library is None:
             yield from [None] * num_users
             return
         tables = self._tables

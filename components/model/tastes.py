@@ -1,7 +1,7 @@
 """The affinity terms of components/model/terms.py for one user at a time, the values of all attributes side by side.
 
-Legend of shape suffixes: N items of a history, P items by place, A attributes that count, V their
-values, k places that are asked for.
+Legend of shape suffixes: N items of a history, P items by place, A attributes that count, V their values, k places that
+are asked for.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ class Tastes:
         self.places = [attributes.affinity_names.index(name) for name in names]
         """Of the attributes that count, among all that a taste can be had for."""
         priors = [counted.priors[name].numpy() for name in names]
-        self.weight_A = np.array([weights[f"affinity_{name}"] for name in names], np.float32)
         self.starts_A: Ints = np.cumsum([0, *(len(prior_V) for prior_V in priors)], dtype=np.int64)
         """(A + 1,) where an attribute's values start, and the end of the last."""
         self._first_A = self.starts_A[:-1]

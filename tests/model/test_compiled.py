@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
+import needs
 import pytest
 
 from components.model import compiled
@@ -14,7 +16,8 @@ TWICE = "int twice(int number) { return 2 * number; }\n"
 
 
 @pytest.fixture
-def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    needs.program("cc", package="gcc")
     monkeypatch.setattr(compiled, "SOURCES", tmp_path)
     compiled.library.cache_clear()
     (tmp_path / "twice.c").write_text(TWICE)

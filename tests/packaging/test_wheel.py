@@ -10,6 +10,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import needs
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -37,6 +38,7 @@ print(json.dumps({
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from the checkout and unpacked into a folder of its own."""
+    needs.program("cc", package="gcc")
     folder = tmp_path_factory.mktemp("wheel")
     wheel = build(ROOT, folder / "dist")
     # A wheel is a zip of what goes into site-packages.

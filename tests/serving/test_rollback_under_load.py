@@ -234,7 +234,7 @@ def test_whatever_file_of_a_bundle_is_damaged_the_old_one_serves_on(
                 # Back before the file is whole again: a worker that tries once more would rightly take it up.
                 move_pointer(store, good, previous=None, run_id="back")
                 until(lambda: client.get("/readyz").json()["reason"] is None)
-                time.sleep(0.3)
+                time.sleep(0.3)  # for the worker that did not answer, which may be reading the file just now
             finally:
                 file.write_bytes(data)
     assert statuses(seen) == {200}
